@@ -1,0 +1,263 @@
+//! Physical memory: 4 KiB frames handed out from 2 MiB chunks.
+//!
+//! The allocator never touches the memory it manages, so memory that nobody uses costs the host nothing. It remembers which
+//! frames were ever handed out: a frame that never was is still zero and need not be cleared. Small requests fill
+//! chunks that are already broken up and prefer frames that were used before (the host has backed them already).
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// Frames in a chunk.
+pub const CHUNK_FRAMES: usize = 512;
+/// Bytes in a frame.
+pub const FRAME_SIZE: u64 = 4096;
+/// Bytes in a chunk.
+pub const CHUNK_SIZE: u64 = FRAME_SIZE * CHUNK_FRAMES as u64;
+
+const WORDS: usize = CHUNK_FRAMES / 64;
+
+#[derive(Clone)]
+struct Chunk {
+    /// Bit set: frame is free.
+    free: [u64; WORDS],
+    /// Bit set: frame was handed out before, so its content is unknown.
+    used: [u64; WORDS],
+    free_count: u16,
+    /// Whether `partial` holds this chunk.
+    listed: bool,
+}
+
+impl Chunk {
+    const EMPTY: Self = Self { free: [0; WORDS], used: [0; WORDS], free_count: 0, listed: false };
+}
+
+/// An allocated piece of physical memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Physical address.
+    pub paddr: u64,
+    /// Whether the content is known to be zero.
+    pub zeroed: bool,
+}
+
+/// The frame allocator. Addresses are physical, in bytes.
+pub struct FrameAllocator {
+    chunks: Vec<Chunk>,
+    /// Chunks that are neither full nor wholly free.
+    partial: Vec<u32>,
+    /// Search for wholly free chunks starts here.
+    hint: usize,
+    free_frames: usize,
+    total_frames: usize,
+}
+
+impl FrameAllocator {
+    /// An allocator without memory that can manage physical addresses below `limit`.
+    pub fn new(limit: u64) -> Self {
+        let chunks = limit.div_ceil(CHUNK_SIZE) as usize;
+        Self { chunks: vec![Chunk::EMPTY; chunks], partial: Vec::with_capacity(64), hint: 0, free_frames: 0, total_frames: 0 }
+    }
+
+    /// Gives the frames inside `start..end` (bytes; partial frames at the ends are left out) to the allocator.
+    pub fn add(&mut self, start: u64, end: u64) {
+        let first = start.div_ceil(FRAME_SIZE);
+        let last = (end / FRAME_SIZE).min((self.chunks.len() * CHUNK_FRAMES) as u64);
+        for number in first..last {
+            self.set_free(number as usize);
+            self.total_frames += 1;
+        }
+    }
+
+    /// Free frames.
+    pub fn free_frames(&self) -> usize {
+        self.free_frames
+    }
+
+    /// All frames ever added.
+    pub fn total_frames(&self) -> usize {
+        self.total_frames
+    }
+
+    /// One frame, or `None` when memory is used up.
+    pub fn alloc(&mut self) -> Option<Frame> {
+        let index = match self.partial.last() {
+            Some(&index) => index as usize,
+            None => self.break_chunk()?,
+        };
+        let chunk = &mut self.chunks[index];
+        // Used frames first: the host has memory behind them.
+        let (word, bits) = (0..WORDS)
+            .map(|w| (w, chunk.free[w] & chunk.used[w]))
+            .find(|&(_, bits)| bits != 0)
+            .or_else(|| (0..WORDS).map(|w| (w, chunk.free[w])).find(|&(_, bits)| bits != 0))?;
+        let bit = bits.trailing_zeros() as usize;
+        Some(self.take(index, word * 64 + bit))
+    }
+
+    /// `count` contiguous frames inside one chunk (`count` at most [`CHUNK_FRAMES`]); zeroed only if all of them are.
+    pub fn alloc_contiguous(&mut self, count: usize) -> Option<Frame> {
+        if count == 0 || count > CHUNK_FRAMES {
+            return None;
+        }
+        if count == CHUNK_FRAMES {
+            return self.alloc_chunk();
+        }
+        let partial = self.partial.iter().rev().map(|&i| i as usize).find_map(|i| Some((i, self.run_in(i, count)?)));
+        let (index, at) = match partial {
+            Some(found) => found,
+            None => (self.break_chunk()?, 0),
+        };
+        let mut zeroed = true;
+        for frame in at..at + count {
+            zeroed &= self.take(index, frame).zeroed;
+        }
+        Some(Frame { paddr: Self::address(index, at), zeroed })
+    }
+
+    /// A whole, aligned 2 MiB chunk.
+    pub fn alloc_chunk(&mut self) -> Option<Frame> {
+        let index = self.find_free_chunk()?;
+        let chunk = &mut self.chunks[index];
+        let zeroed = chunk.used == [0; WORDS];
+        chunk.free = [0; WORDS];
+        chunk.used = [u64::MAX; WORDS];
+        chunk.free_count = 0;
+        self.free_frames -= CHUNK_FRAMES;
+        Some(Frame { paddr: Self::address(index, 0), zeroed })
+    }
+
+    /// Takes back `count` frames from `paddr` on. The caller owns them.
+    pub fn free(&mut self, paddr: u64, count: usize) {
+        let first = (paddr / FRAME_SIZE) as usize;
+        for number in first..first + count {
+            self.set_free(number);
+            self.chunks[number / CHUNK_FRAMES].used[number % CHUNK_FRAMES / 64] |= 1 << (number % 64);
+        }
+    }
+
+    fn address(chunk: usize, frame: usize) -> u64 {
+        (chunk * CHUNK_FRAMES + frame) as u64 * FRAME_SIZE
+    }
+
+    fn set_free(&mut self, number: usize) {
+        let index = number / CHUNK_FRAMES;
+        let chunk = &mut self.chunks[index];
+        let (word, bit) = (number % CHUNK_FRAMES / 64, 1 << (number % 64));
+        assert_eq!(chunk.free[word] & bit, 0, "frame freed twice");
+        chunk.free[word] |= bit;
+        chunk.free_count += 1;
+        self.free_frames += 1;
+        if chunk.free_count as usize == CHUNK_FRAMES {
+            if chunk.listed {
+                chunk.listed = false;
+                self.partial.retain(|&i| i as usize != index);
+            }
+            self.hint = self.hint.min(index);
+        } else if !chunk.listed {
+            chunk.listed = true;
+            self.partial.push(index as u32);
+        }
+    }
+
+    fn take(&mut self, index: usize, frame: usize) -> Frame {
+        let chunk = &mut self.chunks[index];
+        let (word, bit) = (frame / 64, 1 << (frame % 64));
+        let zeroed = chunk.used[word] & bit == 0;
+        chunk.free[word] &= !bit;
+        chunk.used[word] |= bit;
+        chunk.free_count -= 1;
+        self.free_frames -= 1;
+        if chunk.free_count == 0 {
+            chunk.listed = false;
+            self.partial.retain(|&i| i as usize != index);
+        }
+        Frame { paddr: Self::address(index, frame), zeroed }
+    }
+
+    fn find_free_chunk(&mut self) -> Option<usize> {
+        let found = (self.hint..self.chunks.len()).find(|&i| self.chunks[i].free_count as usize == CHUNK_FRAMES)?;
+        self.hint = found;
+        Some(found)
+    }
+
+    fn break_chunk(&mut self) -> Option<usize> {
+        let index = self.find_free_chunk()?;
+        self.chunks[index].listed = true;
+        self.partial.push(index as u32);
+        Some(index)
+    }
+
+    fn run_in(&self, index: usize, count: usize) -> Option<usize> {
+        let chunk = &self.chunks[index];
+        if (chunk.free_count as usize) < count {
+            return None;
+        }
+        let mut run = 0;
+        for frame in 0..CHUNK_FRAMES {
+            run = if chunk.free[frame / 64] >> (frame % 64) & 1 == 1 { run + 1 } else { 0 };
+            if run == count {
+                return Some(frame + 1 - count);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeSet;
+
+    fn sixteen_mib() -> FrameAllocator {
+        let mut frames = FrameAllocator::new(16 << 20);
+        frames.add(0x30_1000, 16 << 20);
+        frames
+    }
+
+    #[test]
+    fn hands_out_every_frame_once() {
+        let mut frames = sixteen_mib();
+        let total = frames.free_frames();
+        let mut seen = BTreeSet::new();
+        while let Some(frame) = frames.alloc() {
+            assert!(frame.zeroed && frame.paddr >= 0x30_1000 && frame.paddr < 16 << 20);
+            assert!(seen.insert(frame.paddr));
+        }
+        assert_eq!((seen.len(), frames.free_frames()), (total, 0));
+    }
+
+    #[test]
+    fn returned_frames_come_first_and_are_not_zero() {
+        let mut frames = sixteen_mib();
+        let first = frames.alloc().unwrap();
+        frames.alloc().unwrap();
+        frames.free(first.paddr, 1);
+        assert_eq!(frames.alloc(), Some(Frame { paddr: first.paddr, zeroed: false }));
+    }
+
+    #[test]
+    fn chunks_are_aligned_and_become_whole_again() {
+        let mut frames = sixteen_mib();
+        let chunks: Vec<_> = core::iter::from_fn(|| frames.alloc_chunk()).collect();
+        assert_eq!(chunks.len(), 6);
+        assert!(chunks.iter().all(|c| c.paddr % CHUNK_SIZE == 0 && c.zeroed));
+        frames.free(chunks[2].paddr, CHUNK_FRAMES);
+        assert_eq!(frames.alloc_chunk(), Some(Frame { paddr: chunks[2].paddr, zeroed: false }));
+    }
+
+    #[test]
+    fn contiguous_runs_lie_in_one_chunk() {
+        let mut frames = sixteen_mib();
+        let mut runs = Vec::new();
+        while let Some(run) = frames.alloc_contiguous(48) {
+            assert_eq!(run.paddr / CHUNK_SIZE, (run.paddr + 47 * FRAME_SIZE) / CHUNK_SIZE);
+            runs.push(run.paddr);
+        }
+        assert!(runs.len() >= 60);
+        for run in runs {
+            frames.free(run, 48);
+        }
+        assert_eq!(frames.free_frames(), frames.total_frames());
+        assert_eq!(core::iter::from_fn(|| frames.alloc_chunk()).count(), 6);
+    }
+}
