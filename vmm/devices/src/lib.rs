@@ -1,0 +1,12 @@
+//! Device models as state machines. They know no KVM, no files and no threads.
+//!
+//! Each device is one folder of the same shape: the model, its plain `State`, its tests. What a device needs from outside
+//! comes through small traits or as arguments; what it gives comes back as values. Everything a guest writes is checked once,
+//! where it enters.
+//!
+//! - [`debug_port`]: early and last words, a byte at a time.
+//! - [`exit_port`]: the end of the virtual machine.
+#![forbid(unsafe_code)]
+
+pub mod debug_port;
+pub mod exit_port;

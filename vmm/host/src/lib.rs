@@ -1,0 +1,21 @@
+//! What the monitor asks Linux for and what needs `unsafe`: KVM, guest memory, signals, terminals.
+//!
+//! Knows no device and no image. Everything it returns is safe to use; every `unsafe` block says why it is sound.
+//!
+//! - [`memory`]: guest RAM, lazily backed, with files mapped into it.
+//! - [`kvm`]: the virtual machine: memory slots, interrupt messages, doorbells.
+//! - [`vcpu`]: one virtual CPU; its exits are an enum ([`vcpu::Exit`]) that somebody else dispatches.
+//! - [`cpuid`]: what the guest's `cpuid` answers.
+//! - [`signals`]: signals as a file descriptor, and the kick that takes a vCPU out of the guest.
+//! - [`clock`]: the time stamp counter and the wall clock.
+//! - [`poll`]: waiting for file descriptors.
+
+pub mod clock;
+pub mod cpuid;
+pub mod kvm;
+pub mod memory;
+pub mod poll;
+pub mod signals;
+pub mod vcpu;
+
+pub use vmm_sys_util::eventfd::EventFd;

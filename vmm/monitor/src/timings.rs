@@ -1,0 +1,98 @@
+//! `--timings`: when each phase of a run was reached, as text or JSON.
+//!
+//! All instants are values of the host's time stamp counter; the guest's are converted by the offset between the two
+//! counters. A guest's value that makes no sense (earlier than the phase before, later than now) is left out.
+
+use std::fmt::Write;
+
+use crate::cli::TimingsFormat;
+
+/// Started when the process starts, as near as a program can know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: u64,
+}
+
+impl Clock {
+    /// Now is the start.
+    pub fn start() -> Self {
+        Self { start: unik_host::clock::tsc() }
+    }
+}
+
+/// The phases in the order in which they are reached.
+#[derive(Clone, Debug)]
+pub struct Timings {
+    clock: Clock,
+    reached: Vec<(&'static str, u64)>,
+}
+
+impl Timings {
+    /// With "monitor start" as the first phase.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, reached: vec![("monitor start", clock.start)] }
+    }
+
+    /// `phase` is reached now.
+    pub fn mark(&mut self, phase: &'static str) {
+        self.reached.push((phase, unik_host::clock::tsc()));
+    }
+
+    /// `phase` was reached at this host TSC, according to the guest.
+    pub fn mark_guest(&mut self, phase: &'static str, host_tsc: u64) {
+        let last = self.reached.last().map_or(0, |&(_, at)| at);
+        if (last..=unik_host::clock::tsc()).contains(&host_tsc) {
+            self.reached.push((phase, host_tsc));
+        }
+    }
+
+    /// The report. `tsc_khz` is the counter's frequency.
+    pub fn render(&self, format: TimingsFormat, tsc_khz: u32) -> String {
+        let micros = |at: u64| (at - self.clock.start) as f64 * 1000.0 / f64::from(tsc_khz.max(1));
+        let mut out = String::new();
+        match format {
+            TimingsFormat::Text => {
+                for (phase, at) in &self.reached {
+                    let _ = writeln!(out, "{phase:<18} {:>10.3} ms", micros(*at) / 1000.0);
+                }
+            }
+            TimingsFormat::Json => {
+                let fields: Vec<String> = self
+                    .reached
+                    .iter()
+                    .map(|(phase, at)| format!("\"{}_us\":{:.1}", phase.replace(' ', "_").to_lowercase(), micros(*at)))
+                    .collect();
+                let _ = writeln!(out, "{{{}}}", fields.join(","));
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Timings {
+        let clock = Clock { start: 1000 };
+        let mut timings = Timings::new(clock);
+        timings.reached.push(("VM ready", 3000));
+        timings.mark_guest("guest entered", 5000);
+        timings.mark_guest("main reached", 4000);
+        timings.mark_guest("exit", u64::MAX);
+        timings
+    }
+
+    #[test]
+    fn nonsense_of_the_guest_is_left_out() {
+        let json = sample().render(TimingsFormat::Json, 1000);
+        assert_eq!(json, "{\"monitor_start_us\":0.0,\"vm_ready_us\":2000.0,\"guest_entered_us\":4000.0}\n");
+    }
+
+    #[test]
+    fn one_line_a_phase() {
+        let text = sample().render(TimingsFormat::Text, 1000);
+        assert_eq!(text.lines().count(), 3);
+        assert!(text.contains("VM ready                2.000 ms"), "{text}");
+    }
+}
