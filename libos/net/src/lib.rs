@@ -1,0 +1,22 @@
+//! Sockets of the library OS: Linux's semantics, error numbers and readiness, without a kernel and without drivers.
+//!
+//! Nothing here waits. An operation that would have to wait answers [`Errno::EAGAIN`] and has changed nothing; each socket tells its
+//! [`Hook`] when its readiness may have changed, and the kernel waits there and asks again. Everything happens under the kernel's one lock.
+//!
+//! - [`addr`]: socket addresses and their wire form.
+//! - [`errno`], [`ready`]: error numbers, readiness bits and the wake hook.
+//! - [`message`]: what the send and receive calls carry.
+//! - [`unix`]: AF_UNIX: stream, datagram, seqpacket; pairs; abstract and path names.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod addr;
+pub mod errno;
+pub mod message;
+pub mod ready;
+pub mod unix;
+
+pub use errno::{Errno, Result};
+pub use ready::Hook;
