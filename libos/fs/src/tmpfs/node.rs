@@ -1,0 +1,549 @@
+//! [`TmpNode`]: a file, directory, link, device node or FIFO of a tmpfs.
+
+use alloc::boxed::Box;
+use alloc::rc::{Rc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+use core::cell::{Cell, RefCell};
+
+use super::TmpFs;
+use super::data::FileData;
+use super::dir::{Dir, Found};
+use crate::file::FileLike;
+use crate::inode::{
+    Allocate, DirEntry, Extent, FileType, Inode, Link, Mapping, Metadata, Name, NewNode, Node, PageRef, RENAME_EXCHANGE, RENAME_NOREPLACE,
+    SetAttr, StatFs,
+};
+use crate::memfd::Seals;
+use crate::packed;
+use crate::pipe::Fifo;
+use crate::system::{PAGE, Time};
+use crate::{Errno, Result};
+
+/// Bytes a directory entry counts for in `st_size` of a directory (as Linux's tmpfs does).
+const ENTRY_SIZE: u64 = 20;
+
+/// An object of a [`TmpFs`].
+pub struct TmpNode {
+    fs: Rc<TmpFs>,
+    me: Weak<TmpNode>,
+    ino: u64,
+    kind: FileType,
+    attr: RefCell<Attr>,
+    place: RefCell<Option<(Weak<TmpNode>, Name)>>,
+    body: Body,
+    seals: Seals,
+    /// Made without a name, and may be given one.
+    linkable: Cell<bool>,
+}
+
+struct Attr {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    nlink: u64,
+    atime: Time,
+    mtime: Time,
+    ctime: Time,
+    btime: Time,
+}
+
+enum Body {
+    File(RefCell<FileData>),
+    Dir(RefCell<Dir>),
+    Symlink(Box<[u8]>),
+    Special(u64),
+    Fifo(Rc<Fifo>),
+    Socket,
+}
+
+impl TmpNode {
+    /// A new object without a name (its link count is 0, a directory's 2).
+    pub(super) fn fresh(fs: &Rc<TmpFs>, new: &NewNode) -> Result<Rc<Self>> {
+        let body = match new.kind {
+            FileType::Regular => Body::File(RefCell::new(FileData::new(fs.space.clone(), &[]))),
+            FileType::Directory => Body::Dir(RefCell::new(Dir::new())),
+            FileType::CharDevice | FileType::BlockDevice => Body::Special(new.rdev),
+            FileType::Fifo => Body::Fifo(Fifo::new(fs.space.system())),
+            FileType::Socket => Body::Socket,
+            FileType::Symlink => return Err(Errno::EINVAL),
+        };
+        let now = fs.now();
+        let nlink = if new.kind == FileType::Directory { 2 } else { 0 };
+        let attr = Attr { mode: new.mode & 0o7777, uid: new.uid, gid: new.gid, nlink, atime: now, mtime: now, ctime: now, btime: now };
+        Ok(Self::make(fs, fs.take_ino(), new.kind, attr, body))
+    }
+
+    fn make(fs: &Rc<TmpFs>, ino: u64, kind: FileType, attr: Attr, body: Body) -> Rc<Self> {
+        fs.nodes.set(fs.nodes.get() + 1);
+        let (attr, place, seals) = (RefCell::new(attr), RefCell::new(None), Seals::none());
+        Rc::new_cyclic(|me| Self { fs: fs.clone(), me: me.clone(), ino, kind, attr, place, body, seals, linkable: Cell::new(false) })
+    }
+
+    /// The object at `index` of the packed tree.
+    pub(super) fn from_packed(fs: &Rc<TmpFs>, index: u32) -> Rc<Self> {
+        let Some(packed) = &fs.lower else { unreachable!("only a tree with a packed part names packed objects") };
+        let info = packed.info(index);
+        let kind = packed.kind(index);
+        let shared = packed.link_group(index);
+        if let Some(node) = shared.and_then(|group| fs.linked.borrow().get(&group.first).cloned()) {
+            return node;
+        }
+        let body = match kind {
+            FileType::Directory => Body::Dir(RefCell::new(Dir::over(packed, index))),
+            FileType::Regular => Body::File(RefCell::new(FileData::new(fs.space.clone(), info.data))),
+            FileType::Symlink => Body::Symlink(info.data.into()),
+            FileType::CharDevice | FileType::BlockDevice => Body::Special(info.rdev),
+            FileType::Fifo => Body::Fifo(Fifo::new(fs.space.system())),
+            FileType::Socket => Body::Socket,
+        };
+        let time = Time { sec: info.mtime, nsec: 0 };
+        let nlink = match kind {
+            FileType::Directory => 2,
+            _ => shared.map_or(1, |group| group.names),
+        };
+        let attr = Attr { mode: info.mode & 0o7777, uid: info.uid, gid: info.gid, nlink, atime: time, mtime: time, ctime: time, btime: time };
+        let node = Self::make(fs, packed_ino(packed, index), kind, attr, body);
+        if let Some(group) = shared {
+            fs.linked.borrow_mut().insert(group.first, node.clone());
+        }
+        node
+    }
+
+    /// Makes this file a memfd: it takes seals from now on, and starts with `seals`.
+    pub fn allow_seals(&self, seals: u32) {
+        self.seals.allow(seals);
+    }
+
+    fn dir(&self) -> Result<&RefCell<Dir>> {
+        match &self.body {
+            Body::Dir(dir) => Ok(dir),
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+
+    fn file(&self) -> Result<&RefCell<FileData>> {
+        match &self.body {
+            Body::File(data) => Ok(data),
+            Body::Dir(_) => Err(Errno::EISDIR),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn packed(&self) -> Option<&packed::Packed> {
+        self.fs.lower.as_ref()
+    }
+
+    /// Looks up a child, making its node when it is still packed.
+    fn child(&self, name: &[u8]) -> Result<Rc<Self>> {
+        let dir = self.dir()?;
+        let found = dir.borrow().find(self.packed(), name).ok_or(Errno::ENOENT)?;
+        match found {
+            Found::Node(node) => Ok(node),
+            Found::Packed(index, position) => {
+                let node = Self::from_packed(&self.fs, index);
+                let name: Name = name.into();
+                *node.place.borrow_mut() = Some((self.me.clone(), name.clone()));
+                dir.borrow_mut().adopt(name, position, node.clone());
+                Ok(node)
+            }
+        }
+    }
+
+    /// Refuses a name in a directory that was removed.
+    fn check_alive(&self) -> Result<()> {
+        if self.attr.borrow().nlink == 0 { Err(Errno::ENOENT) } else { Ok(()) }
+    }
+
+    /// Enters `node` under a free `name`.
+    fn enter(&self, name: &[u8], node: &Rc<Self>) -> Result<()> {
+        let dir = self.dir()?;
+        self.check_alive()?;
+        if dir.borrow().find(self.packed(), name).is_some() {
+            return Err(Errno::EEXIST);
+        }
+        let name: Name = name.into();
+        *node.place.borrow_mut() = Some((self.me.clone(), name.clone()));
+        dir.borrow_mut().insert(name, node.clone());
+        if node.kind != FileType::Directory {
+            node.attr.borrow_mut().nlink += 1;
+        }
+        self.touch_data();
+        Ok(())
+    }
+
+    fn touch_data(&self) {
+        let now = self.fs.now();
+        let mut attr = self.attr.borrow_mut();
+        attr.mtime = now;
+        attr.ctime = now;
+    }
+
+    fn touch_attr(&self) {
+        self.attr.borrow_mut().ctime = self.fs.now();
+    }
+
+    /// Takes one link away (a directory loses all).
+    fn drop_link(&self) {
+        let mut attr = self.attr.borrow_mut();
+        attr.nlink = if self.kind == FileType::Directory { 0 } else { attr.nlink.saturating_sub(1) };
+        attr.ctime = self.fs.now();
+    }
+
+    /// A write by anyone strips set-user-id and, where it means that, set-group-id. Root keeps them (CAP_FSETID).
+    fn written(&self) {
+        self.touch_data();
+    }
+
+    fn is_ancestor_of(&self, node: &Rc<Self>) -> bool {
+        let mut at = Some(node.clone());
+        while let Some(node) = at {
+            if core::ptr::eq(&*node, self) {
+                return true;
+            }
+            at = node.place.borrow().as_ref().and_then(|(parent, _)| parent.upgrade());
+        }
+        false
+    }
+
+    /// Checks that `moved` may take the place of `target`.
+    fn check_replace(moved: &Rc<Self>, target: &Rc<Self>) -> Result<()> {
+        match (&moved.body, &target.body) {
+            (Body::Dir(_), Body::Dir(dir)) if dir.borrow().is_empty() => Ok(()),
+            (Body::Dir(_), Body::Dir(_)) => Err(Errno::ENOTEMPTY),
+            (Body::Dir(_), _) => Err(Errno::ENOTDIR),
+            (_, Body::Dir(_)) => Err(Errno::EISDIR),
+            _ => Ok(()),
+        }
+    }
+
+    fn moved_to(self: &Rc<Self>, dir: &Rc<Self>, name: &[u8]) {
+        *self.place.borrow_mut() = Some((Rc::downgrade(dir), name.into()));
+        self.touch_attr();
+    }
+
+    fn exchange(&self, old: &[u8], to: &Rc<Self>, new: &[u8], nodes: (Rc<Self>, Rc<Self>)) -> Result<()> {
+        let (a, b) = nodes;
+        if a.is_ancestor_of(to) || (b.kind == FileType::Directory && self.me.upgrade().is_some_and(|me| b.is_ancestor_of(&me))) {
+            return Err(Errno::EINVAL);
+        }
+        self.dir()?.borrow_mut().replace(old, b.clone())?;
+        to.dir()?.borrow_mut().replace(new, a.clone())?;
+        a.moved_to(to, new);
+        if let Some(me) = self.me.upgrade() {
+            b.moved_to(&me, old);
+        }
+        Ok(())
+    }
+
+    fn relatime(&self) {
+        let now = self.fs.now();
+        let mut attr = self.attr.borrow_mut();
+        if attr.atime <= attr.mtime || attr.atime <= attr.ctime || now.sec - attr.atime.sec >= 86_400 {
+            attr.atime = now;
+        }
+    }
+}
+
+/// Inode number of a packed object.
+fn packed_ino(packed: &packed::Packed, index: u32) -> u64 {
+    u64::from(packed.link_group(index).map_or(index, |group| group.first)) + 1
+}
+
+impl Drop for TmpNode {
+    fn drop(&mut self) {
+        self.fs.nodes.set(self.fs.nodes.get().saturating_sub(1));
+    }
+}
+
+impl Inode for TmpNode {
+    fn dev(&self) -> u64 {
+        self.fs.dev
+    }
+
+    fn ino(&self) -> u64 {
+        self.ino
+    }
+
+    fn kind(&self) -> FileType {
+        self.kind
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn statfs(&self) -> StatFs {
+        self.fs.statfs()
+    }
+
+    fn metadata(&self) -> Metadata {
+        let attr = self.attr.borrow();
+        let mut nlink = attr.nlink;
+        let (size, blocks) = match &self.body {
+            Body::File(data) => (data.borrow().size(), data.borrow().blocks()),
+            Body::Dir(dir) => {
+                let dir = dir.borrow();
+                nlink += if nlink > 0 { dir.subdirs() } else { 0 };
+                (dir.len() * ENTRY_SIZE + 2 * ENTRY_SIZE, 0)
+            }
+            Body::Symlink(text) => (text.len() as u64, 0),
+            _ => (0, 0),
+        };
+        let rdev = if let Body::Special(rdev) = self.body { rdev } else { 0 };
+        Metadata {
+            dev: self.fs.dev,
+            ino: self.ino,
+            nlink,
+            mode: self.kind.mode() | attr.mode,
+            uid: attr.uid,
+            gid: attr.gid,
+            rdev,
+            size,
+            blksize: PAGE as u32,
+            blocks,
+            atime: attr.atime,
+            mtime: attr.mtime,
+            ctime: attr.ctime,
+            btime: attr.btime,
+        }
+    }
+
+    fn size(&self) -> u64 {
+        match &self.body {
+            Body::File(data) => data.borrow().size(),
+            _ => self.metadata().size,
+        }
+    }
+
+    fn set_attr(&self, change: &SetAttr) -> Result<()> {
+        let now = self.fs.now();
+        let mut attr = self.attr.borrow_mut();
+        attr.mode = change.mode.map_or(attr.mode, |mode| mode & 0o7777);
+        attr.uid = change.uid.unwrap_or(attr.uid);
+        attr.gid = change.gid.unwrap_or(attr.gid);
+        attr.atime = change.atime.unwrap_or(attr.atime);
+        attr.mtime = change.mtime.unwrap_or(attr.mtime);
+        attr.ctime = now;
+        Ok(())
+    }
+
+    fn place(&self) -> Option<(Node, Name)> {
+        let place = self.place.borrow();
+        let (parent, name) = place.as_ref()?;
+        Some((parent.upgrade()? as Node, name.clone()))
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Node> {
+        self.child(name).map(|node| node as Node)
+    }
+
+    fn create(&self, name: &[u8], new: &NewNode) -> Result<Node> {
+        self.dir()?;
+        let node = self.fs.node(new)?;
+        self.enter(name, &node)?;
+        Ok(node)
+    }
+
+    fn create_unnamed(&self, new: &NewNode, linkable: bool) -> Result<Node> {
+        self.dir()?;
+        self.check_alive()?;
+        let node = self.fs.node(new)?;
+        node.linkable.set(linkable);
+        Ok(node)
+    }
+
+    fn symlink(&self, name: &[u8], target: &[u8], (uid, gid): (u32, u32)) -> Result<Node> {
+        let now = self.fs.now();
+        let attr = Attr { mode: 0o777, uid, gid, nlink: 0, atime: now, mtime: now, ctime: now, btime: now };
+        let node = Self::make(&self.fs, self.fs.take_ino(), FileType::Symlink, attr, Body::Symlink(target.into()));
+        self.enter(name, &node)?;
+        Ok(node)
+    }
+
+    fn link(&self, name: &[u8], node: &Node) -> Result<()> {
+        let node = node.as_any().downcast_ref::<Self>().and_then(|node| node.me.upgrade()).ok_or(Errno::EXDEV)?;
+        if !Rc::ptr_eq(&node.fs, &self.fs) {
+            return Err(Errno::EXDEV);
+        }
+        if node.kind == FileType::Directory {
+            return Err(Errno::EPERM);
+        }
+        if node.attr.borrow().nlink == 0 && !node.linkable.get() {
+            return Err(Errno::ENOENT);
+        }
+        self.enter(name, &node)?;
+        node.touch_attr();
+        Ok(())
+    }
+
+    fn unlink(&self, name: &[u8]) -> Result<()> {
+        let node = self.child(name)?;
+        if node.kind == FileType::Directory {
+            return Err(Errno::EISDIR);
+        }
+        self.dir()?.borrow_mut().remove(self.packed(), name)?;
+        node.drop_link();
+        self.touch_data();
+        Ok(())
+    }
+
+    fn rmdir(&self, name: &[u8]) -> Result<()> {
+        let node = self.child(name)?;
+        if !node.dir()?.borrow().is_empty() {
+            return Err(Errno::ENOTEMPTY);
+        }
+        self.dir()?.borrow_mut().remove(self.packed(), name)?;
+        node.drop_link();
+        self.touch_data();
+        Ok(())
+    }
+
+    fn rename(&self, old: &[u8], to: &Node, new: &[u8], flags: u32) -> Result<()> {
+        let to = to.as_any().downcast_ref::<Self>().and_then(|to| to.me.upgrade()).ok_or(Errno::EXDEV)?;
+        if !Rc::ptr_eq(&to.fs, &self.fs) {
+            return Err(Errno::EXDEV);
+        }
+        let node = self.child(old)?;
+        let target = match to.child(new) {
+            Ok(target) => Some(target),
+            Err(Errno::ENOENT) => None,
+            Err(error) => return Err(error),
+        };
+        if flags & RENAME_NOREPLACE != 0 && target.is_some() {
+            return Err(Errno::EEXIST);
+        }
+        to.check_alive()?;
+        if flags & RENAME_EXCHANGE != 0 {
+            return self.exchange(old, &to, new, (node, target.ok_or(Errno::ENOENT)?));
+        }
+        if node.kind == FileType::Directory && node.is_ancestor_of(&to) {
+            return Err(Errno::EINVAL);
+        }
+        if let Some(target) = target {
+            if Rc::ptr_eq(&target, &node) {
+                return Ok(());
+            }
+            Self::check_replace(&node, &target)?;
+            to.dir()?.borrow_mut().remove(to.packed(), new)?;
+            target.drop_link();
+        }
+        self.dir()?.borrow_mut().remove(self.packed(), old)?;
+        to.dir()?.borrow_mut().insert(new.into(), node.clone());
+        node.moved_to(&to, new);
+        self.touch_data();
+        to.touch_data();
+        Ok(())
+    }
+
+    fn readdir(&self, from: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+        let dir = self.dir()?.borrow();
+        self.relatime();
+        dir.list(self.packed(), from, &|packed, index| packed_ino(packed, index), emit);
+        Ok(())
+    }
+
+    fn readlink(&self) -> Result<Vec<u8>> {
+        match &self.body {
+            Body::Symlink(text) => Ok(text.to_vec()),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn follow(&self) -> Result<Link> {
+        self.readlink().map(Link::Path)
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<usize> {
+        let done = self.file()?.borrow().read(offset, out);
+        self.relatime();
+        Ok(done)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<usize> {
+        let file = self.file()?;
+        self.seals.check_write(offset, data.len() as u64, || file.borrow().size())?;
+        let done = file.borrow_mut().write(offset, data)?;
+        self.written();
+        Ok(done)
+    }
+
+    fn truncate(&self, size: u64) -> Result<()> {
+        let file = self.file()?;
+        self.seals.check_resize(file.borrow().size(), size)?;
+        file.borrow_mut().truncate(size)?;
+        self.written();
+        Ok(())
+    }
+
+    fn fallocate(&self, how: Allocate, offset: u64, len: u64) -> Result<()> {
+        let mut file = self.file()?.borrow_mut();
+        match how {
+            Allocate::Reserve { keep_size } => {
+                if !keep_size {
+                    self.seals.check_resize(file.size(), file.size().max(offset.saturating_add(len)))?;
+                }
+                file.reserve(offset, len, keep_size)?;
+            }
+            Allocate::PunchHole => {
+                self.seals.check_write(offset, 0, || 0)?;
+                file.punch(offset, len)?;
+            }
+        }
+        drop(file);
+        self.written();
+        Ok(())
+    }
+
+    fn seek(&self, what: Extent, offset: u64) -> Result<u64> {
+        self.file()?.borrow().seek(what, offset)
+    }
+
+    fn mapping(&self) -> Mapping {
+        match self.body {
+            Body::File(_) => Mapping::Pages,
+            Body::Special(rdev) if rdev == crate::dev::ZERO => Mapping::Anonymous,
+            _ => Mapping::None,
+        }
+    }
+
+    fn map_page(&self, index: u64, write: bool) -> Result<PageRef> {
+        self.file().map_err(|_| Errno::ENODEV)?.borrow_mut().map_page(index, write)
+    }
+
+    fn open(&self, flags: u32) -> Result<Option<Rc<dyn FileLike>>> {
+        match &self.body {
+            Body::Special(rdev) if self.kind == FileType::CharDevice => {
+                let node: Node = self.me.upgrade().ok_or(Errno::ENXIO)?;
+                crate::dev::open(*rdev, node, self.fs.space.system(), flags).map(Some)
+            }
+            Body::Special(_) | Body::Socket => Err(Errno::ENXIO),
+            Body::Fifo(fifo) => {
+                let node: Node = self.me.upgrade().ok_or(Errno::ENXIO)?;
+                fifo.open(node, flags).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn seals(&self) -> Result<u32> {
+        if self.kind == FileType::Regular { self.seals.get() } else { Err(Errno::EINVAL) }
+    }
+
+    fn add_seals(&self, seals: u32) -> Result<()> {
+        self.seals.add(seals)
+    }
+
+    fn get_xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+        Err(if supported_xattr(name) { Errno::ENODATA } else { Errno::EOPNOTSUPP })
+    }
+
+    fn remove_xattr(&self, name: &[u8]) -> Result<()> {
+        Err(if supported_xattr(name) { Errno::ENODATA } else { Errno::EOPNOTSUPP })
+    }
+}
+
+/// The classes that Linux's tmpfs knows; none is ever stored here, so reading one finds no data.
+fn supported_xattr(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.") || name.starts_with(b"security.")
+}

@@ -1,0 +1,201 @@
+//! A machine for the tests: pages in a vector, a clock that ticks, and a writer of cpio archives.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroU64;
+use std::rc::Rc;
+
+use unik_fs::linux_raw_sys::general as linux;
+use unik_fs::system::{Frame, PAGE, PageSource, System, Time};
+use unik_fs::tree::{self, Plan};
+use unik_fs::vfs::{AT_FDCWD, OpenHow, Vfs};
+
+/// Pages on the heap, counted.
+#[derive(Default)]
+pub struct Machine {
+    pages: RefCell<Vec<Option<Box<[u8; PAGE]>>>>,
+    free: RefCell<Vec<usize>>,
+    references: RefCell<Vec<u32>>,
+    pub live: Cell<usize>,
+    pub limit: Cell<Option<usize>>,
+    clock: Cell<u64>,
+}
+
+impl PageSource for Machine {
+    fn alloc(&self, _zeroed: bool) -> Option<Frame> {
+        if self.limit.get().is_some_and(|limit| self.live.get() >= limit) {
+            return None;
+        }
+        self.live.set(self.live.get() + 1);
+        let page = Some(Box::new([if _zeroed { 0 } else { 0xaa }; PAGE]));
+        let index = match self.free.borrow_mut().pop() {
+            Some(index) => {
+                self.pages.borrow_mut()[index] = page;
+                index
+            }
+            None => {
+                self.pages.borrow_mut().push(page);
+                self.references.borrow_mut().push(0);
+                self.pages.borrow().len() - 1
+            }
+        };
+        self.references.borrow_mut()[index] = 1;
+        Some(Frame(NonZeroU64::new(index as u64 + 1).unwrap()))
+    }
+
+    fn retain(&self, frame: Frame) {
+        self.references.borrow_mut()[frame.0.get() as usize - 1] += 1;
+    }
+
+    fn release(&self, frame: Frame) {
+        let index = frame.0.get() as usize - 1;
+        let mut references = self.references.borrow_mut();
+        references[index] -= 1;
+        if references[index] == 0 {
+            self.pages.borrow_mut()[index] = None;
+            self.free.borrow_mut().push(index);
+            self.live.set(self.live.get() - 1);
+        }
+    }
+
+    fn read(&self, frame: Frame, offset: usize, out: &mut [u8]) {
+        let pages = self.pages.borrow();
+        out.copy_from_slice(&pages[frame.0.get() as usize - 1].as_ref().unwrap()[offset..offset + out.len()]);
+    }
+
+    fn write(&self, frame: Frame, offset: usize, data: &[u8]) {
+        let mut pages = self.pages.borrow_mut();
+        pages[frame.0.get() as usize - 1].as_mut().unwrap()[offset..offset + data.len()].copy_from_slice(data);
+    }
+
+    fn zero(&self, frame: Frame, offset: usize, len: usize) {
+        let mut pages = self.pages.borrow_mut();
+        pages[frame.0.get() as usize - 1].as_mut().unwrap()[offset..offset + len].fill(0);
+    }
+}
+
+impl System for Machine {
+    fn now(&self) -> Time {
+        self.clock.set(self.clock.get() + 1000);
+        Time::from_ns(1_800_000_000_000_000_000 + self.clock.get())
+    }
+
+    fn fill_random(&self, out: &mut [u8]) {
+        let mut state = self.clock.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        for byte in out {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            *byte = state as u8;
+        }
+    }
+}
+
+/// A record of a cpio archive.
+pub struct Packed<'a> {
+    pub path: &'a str,
+    pub mode: u32,
+    pub data: &'a [u8],
+    pub ino: u32,
+    pub nlink: u32,
+}
+
+/// A record with one name.
+pub fn record<'a>(path: &'a str, mode: u32, data: &'a [u8]) -> Packed<'a> {
+    Packed { path, mode, data, ino: 0, nlink: 1 }
+}
+
+/// A "newc" archive with page-aligned file data, leaked so that it is `'static`, itself page-aligned.
+pub fn archive(records: &[Packed<'_>]) -> &'static [u8] {
+    let mut bytes = Vec::new();
+    for record in records.iter().chain([&record("TRAILER!!!", 0, b"")]) {
+        let mut name = record.path.as_bytes().to_vec();
+        name.push(0);
+        let aligned = record.mode & 0o170_000 == 0o100_000 && !record.data.is_empty();
+        let start = bytes.len() + 110;
+        let end = (start + name.len()).next_multiple_of(if aligned { PAGE } else { 4 });
+        name.resize(if aligned { end - start } else { name.len() }, 0);
+        bytes.extend_from_slice(
+            format!(
+                "070701{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}",
+                record.ino, record.mode, 0, 0, record.nlink, 1_700_000_000u32, record.data.len(), 0, 0, 0, 0, name.len(), 0
+            )
+            .as_bytes(),
+        );
+        bytes.extend_from_slice(&name);
+        bytes.resize(end, 0);
+        bytes.extend_from_slice(record.data);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    let room = Box::leak(vec![0; bytes.len() + PAGE].into_boxed_slice());
+    let skip = room.as_ptr().align_offset(PAGE);
+    room[skip..skip + bytes.len()].copy_from_slice(&bytes);
+    &room[skip..skip + bytes.len()]
+}
+
+/// A view of a tree over `archive`.
+pub fn vfs_over(archive: &'static [u8]) -> (Rc<Vfs>, Rc<Machine>) {
+    let machine = Rc::new(Machine::default());
+    let plan = Plan { archive, pages: 1 << 20, fd_limit: 1024, hostname: b"box", resolvers: &["10.0.2.3"] };
+    (tree::build(machine.clone(), &plan), machine)
+}
+
+/// An empty tree.
+pub fn vfs() -> Rc<Vfs> {
+    vfs_over(&[]).0
+}
+
+/// Opens and enters a descriptor.
+pub fn open(vfs: &Vfs, path: &str, flags: u32) -> unik_fs::Result<i32> {
+    let file = vfs.open(AT_FDCWD, path.as_bytes(), &OpenHow { flags, mode: 0o666, resolve: 0 })?;
+    vfs.fds.insert(file, flags & linux::O_CLOEXEC != 0)
+}
+
+/// Writes a whole file.
+pub fn put(vfs: &Vfs, path: &str, data: &[u8]) {
+    let fd = open(vfs, path, linux::O_WRONLY | linux::O_CREAT | linux::O_TRUNC).unwrap();
+    assert_eq!(vfs.fds.get(fd).unwrap().write(data), Ok(data.len()));
+    vfs.fds.close(fd).unwrap();
+}
+
+/// Reads a whole file.
+pub fn get(vfs: &Vfs, path: &str) -> unik_fs::Result<Vec<u8>> {
+    let fd = open(vfs, path, linux::O_RDONLY)?;
+    let mut all = Vec::new();
+    let mut part = [0; 1000];
+    loop {
+        let n = vfs.fds.get(fd)?.read(&mut part)?;
+        if n == 0 {
+            break;
+        }
+        all.extend_from_slice(&part[..n]);
+    }
+    vfs.fds.close(fd)?;
+    Ok(all)
+}
+
+/// Names in a directory, sorted, without `.` and `..`.
+pub fn names(vfs: &Vfs, path: &str) -> Vec<String> {
+    let fd = open(vfs, path, linux::O_RDONLY | linux::O_DIRECTORY).unwrap();
+    let file = vfs.fds.get(fd).unwrap();
+    let mut names = Vec::new();
+    let mut buffer = [0; 200];
+    loop {
+        let used = file.read_directory(&mut buffer).unwrap();
+        if used == 0 {
+            break;
+        }
+        let mut at = 0;
+        while at < used {
+            let len = usize::from(u16::from_le_bytes([buffer[at + 16], buffer[at + 17]]));
+            let name = &buffer[at + 19..at + len];
+            let end = name.iter().position(|&b| b == 0).unwrap();
+            names.push(String::from_utf8(name[..end].to_vec()).unwrap());
+            at += len;
+        }
+    }
+    vfs.fds.close(fd).unwrap();
+    names.retain(|name| name != "." && name != "..");
+    names.sort();
+    names
+}

@@ -1,0 +1,172 @@
+//! The packed tree under its writable layer, `/dev`, and the files made at start.
+
+mod common;
+
+use common::*;
+use unik_fs::Errno;
+use unik_fs::inode::PageRef;
+use unik_fs::linux_raw_sys::general as linux;
+use unik_fs::vfs::AT_FDCWD;
+
+fn packed() -> &'static [u8] {
+    let big: Vec<u8> = (0..10_000u32).map(|n| (n / 7) as u8).collect();
+    archive(&[
+        record("etc/hostname", 0o100_644, b"packed\n"),
+        record("./data/b.txt", 0o100_644, b"bravo"),
+        record("data/a/deep", 0o100_600, b"deep"),
+        record("data/a.x", 0o100_644, b"ax"),
+        record("data/link", 0o120_777, b"a/deep"),
+        record("data/big", 0o100_644, &big),
+        record("bin/tool", 0o100_755, b"\x7fELF"),
+    ])
+}
+
+#[test]
+fn packed_files_are_read_in_place() {
+    let (vfs, machine) = vfs_over(packed());
+    let before = machine.live.get();
+    assert_eq!(get(&vfs, "/data/b.txt").unwrap(), b"bravo");
+    assert_eq!(get(&vfs, "/data/link").unwrap(), b"deep");
+    assert_eq!(get(&vfs, "/data/big").unwrap().len(), 10_000);
+    assert_eq!(names(&vfs, "/data"), ["a", "a.x", "b.txt", "big", "link"]);
+    assert_eq!(names(&vfs, "/data/a"), ["deep"]);
+    assert_eq!(get(&vfs, "/etc/hostname").unwrap(), b"packed\n");
+    assert_eq!(machine.live.get(), before);
+    let meta = vfs.stat(AT_FDCWD, b"/data", 0).unwrap();
+    assert_eq!((meta.mode, meta.nlink), (0o040_755, 3));
+    assert_eq!(vfs.stat(AT_FDCWD, b"/data/a/deep", 0).unwrap().mtime.sec, 1_700_000_000);
+}
+
+#[test]
+fn writing_a_packed_file_copies_only_its_page() {
+    let (vfs, machine) = vfs_over(packed());
+    let ino = vfs.stat(AT_FDCWD, b"/data/big", 0).unwrap().ino;
+    let original = get(&vfs, "/data/big").unwrap();
+    let before = machine.live.get();
+    let fd = open(&vfs, "/data/big", linux::O_RDWR).unwrap();
+    let file = vfs.fds.get(fd).unwrap();
+    assert_eq!(file.write_at(5000, b"hello"), Ok(5));
+    assert_eq!(machine.live.get(), before + 1);
+    let mut expected = original.clone();
+    expected[5000..5005].copy_from_slice(b"hello");
+    assert_eq!(get(&vfs, "/data/big").unwrap(), expected);
+    vfs.ftruncate(fd, 4000).unwrap();
+    vfs.ftruncate(fd, 9000).unwrap();
+    expected.resize(9000, 0);
+    expected[4000..].fill(0);
+    assert_eq!(get(&vfs, "/data/big").unwrap(), expected);
+    assert_eq!(vfs.stat(AT_FDCWD, b"/data/big", 0).unwrap().ino, ino);
+}
+
+#[test]
+fn packed_pages_can_be_mapped_in_place() {
+    let (vfs, _) = vfs_over(packed());
+    let node = vfs.find(AT_FDCWD, b"/data/big", 0).unwrap().into_node().unwrap();
+    assert!(matches!(node.map_page(0, false), Ok(PageRef::Packed(page)) if page.len() == 4096));
+    assert!(matches!(node.map_page(2, false), Ok(PageRef::Frame(_))), "the last page must not show what follows it in the archive");
+    assert!(matches!(node.map_page(0, true), Ok(PageRef::Frame(_))));
+    assert!(matches!(node.map_page(0, false), Ok(PageRef::Frame(_))), "a shared mapping and a private one see the same page");
+    assert_eq!(node.map_page(3, false).unwrap_err(), Errno::EINVAL);
+}
+
+#[test]
+fn packed_names_can_be_removed_renamed_and_made_again() {
+    let (vfs, _) = vfs_over(packed());
+    vfs.unlink(AT_FDCWD, b"/data/b.txt", 0).unwrap();
+    assert_eq!(get(&vfs, "/data/b.txt"), Err(Errno::ENOENT));
+    assert_eq!(names(&vfs, "/data"), ["a", "a.x", "big", "link"]);
+    put(&vfs, "/data/b.txt", b"new");
+    assert_eq!(names(&vfs, "/data"), ["a", "a.x", "b.txt", "big", "link"]);
+    assert_eq!(get(&vfs, "/data/b.txt").unwrap(), b"new");
+    vfs.rename((AT_FDCWD, b"/data"), (AT_FDCWD, b"/tmp/moved"), 0).unwrap();
+    assert_eq!(get(&vfs, "/tmp/moved/a/deep").unwrap(), b"deep");
+    assert_eq!(vfs.stat(AT_FDCWD, b"/data", 0), Err(Errno::ENOENT));
+    assert!(!names(&vfs, "/").contains(&"data".to_string()));
+    assert_eq!(vfs.unlink(AT_FDCWD, b"/tmp/moved", linux::AT_REMOVEDIR), Err(Errno::ENOTEMPTY));
+    vfs.mkdir(AT_FDCWD, b"/data", 0o755).unwrap();
+    assert_eq!(names(&vfs, "/data"), Vec::<String>::new());
+}
+
+#[test]
+fn packed_hard_links_are_one_file() {
+    let mut records = vec![record("x/one", 0o100_644, b""), record("x/two", 0o100_644, b"shared")];
+    for record in &mut records {
+        record.ino = 7;
+        record.nlink = 2;
+    }
+    let (vfs, _) = vfs_over(archive(&records));
+    let (one, two) = (vfs.stat(AT_FDCWD, b"/x/one", 0).unwrap(), vfs.stat(AT_FDCWD, b"/x/two", 0).unwrap());
+    assert_eq!((one.ino, one.nlink, one.size), (two.ino, 2, 6));
+    put(&vfs, "/x/one", b"changed");
+    assert_eq!(get(&vfs, "/x/two").unwrap(), b"changed");
+    vfs.unlink(AT_FDCWD, b"/x/one", 0).unwrap();
+    assert_eq!(vfs.stat(AT_FDCWD, b"/x/two", 0).unwrap().nlink, 1);
+}
+
+#[test]
+fn listing_goes_on_while_names_come_and_go() {
+    let (vfs, _) = vfs_over(packed());
+    let fd = open(&vfs, "/data", linux::O_RDONLY | linux::O_DIRECTORY).unwrap();
+    let file = vfs.fds.get(fd).unwrap();
+    let mut seen = Vec::new();
+    let mut buffer = [0; 32];
+    loop {
+        let used = file.read_directory(&mut buffer).unwrap();
+        if used == 0 {
+            break;
+        }
+        let name: String = buffer[19..].iter().take_while(|b| **b != 0).map(|b| *b as char).collect();
+        if !name.starts_with('.') {
+            let path = format!("/data/{name}");
+            if name != "a" {
+                vfs.unlink(AT_FDCWD, path.as_bytes(), 0).unwrap();
+            }
+        }
+        seen.push(name);
+    }
+    assert_eq!(seen, [".", "..", "a", "a.x", "b.txt", "big", "link"]);
+    assert_eq!(names(&vfs, "/data"), ["a"]);
+}
+
+#[test]
+fn a_damaged_archive_shows_what_is_whole() {
+    let good = archive(&[record("a", 0o100_644, b"1"), record("b", 0o100_644, b"2")]);
+    let (vfs, _) = vfs_over(&good[..good.len() - 150]);
+    assert_eq!(get(&vfs, "/a").unwrap(), b"1");
+    for cut in [0, 50, 109, 111, 200] {
+        let (vfs, _) = vfs_over(&good[..cut]);
+        assert!(names(&vfs, "/").contains(&"tmp".to_string()));
+    }
+}
+
+#[test]
+fn devices_answer() {
+    let vfs = vfs();
+    assert_eq!(get(&vfs, "/dev/null").unwrap(), b"");
+    let fd = open(&vfs, "/dev/zero", linux::O_RDWR).unwrap();
+    let mut bytes = [1; 100];
+    assert_eq!(vfs.fds.get(fd).unwrap().read(&mut bytes), Ok(100));
+    assert_eq!(bytes, [0; 100]);
+    let fd = open(&vfs, "/dev/full", linux::O_RDWR).unwrap();
+    assert_eq!(vfs.fds.get(fd).unwrap().write(b"x"), Err(Errno::ENOSPC));
+    let fd = open(&vfs, "/dev/urandom", linux::O_RDONLY).unwrap();
+    assert_eq!(vfs.fds.get(fd).unwrap().read(&mut bytes), Ok(100));
+    assert_ne!(bytes, [0; 100]);
+    assert_eq!(vfs.stat(AT_FDCWD, b"/dev/null", 0).unwrap().rdev, 0x103);
+    assert_eq!(open(&vfs, "/dev/tty", linux::O_RDWR), Err(Errno::ENXIO));
+    assert_eq!(vfs.readlink(AT_FDCWD, b"/dev/stdout").unwrap(), b"/proc/self/fd/1");
+    put(&vfs, "/dev/shm/segment", b"shared");
+    assert_ne!(vfs.stat(AT_FDCWD, b"/dev/shm", 0).unwrap().dev, vfs.stat(AT_FDCWD, b"/dev", 0).unwrap().dev);
+    assert_eq!(vfs.find(AT_FDCWD, b"/dev/shm/../null", 0).unwrap().into_node().unwrap().ino(), vfs.stat(AT_FDCWD, b"/dev/null", 0).unwrap().ino);
+    assert_eq!(vfs.unlink(AT_FDCWD, b"/dev", linux::AT_REMOVEDIR), Err(Errno::EBUSY));
+}
+
+#[test]
+fn small_files_of_etc_are_made_only_when_missing() {
+    let vfs = vfs();
+    assert_eq!(get(&vfs, "/etc/hostname").unwrap(), b"box\n");
+    assert_eq!(get(&vfs, "/etc/resolv.conf").unwrap(), b"nameserver 10.0.2.3\n");
+    assert_eq!(&get(&vfs, "/etc/localtime").unwrap()[..4], b"TZif");
+    assert_eq!(vfs.stat(AT_FDCWD, b"/tmp", 0).unwrap().mode, 0o041_777);
+    put(&vfs, "/etc/hostname", b"changed\n");
+}
