@@ -4,9 +4,17 @@
 //! comes through small traits or as arguments; what it gives comes back as values. Everything a guest writes is checked once,
 //! where it enters.
 //!
+//! - [`virtio`]: what virtio devices share: rings, the register window.
+//! - [`console`]: virtio-console, for the standard streams.
+//! - [`rng`]: virtio-rng.
+//! - [`ioapic`]: pins to interrupt messages.
 //! - [`debug_port`]: early and last words, a byte at a time.
 //! - [`exit_port`]: the end of the virtual machine.
 #![forbid(unsafe_code)]
 
+pub mod console;
 pub mod debug_port;
 pub mod exit_port;
+pub mod ioapic;
+pub mod rng;
+pub mod virtio;

@@ -17,7 +17,10 @@ pub fn wall_and_tsc() -> (u64, u64) {
         let wall = SystemTime::now();
         let span = tsc().saturating_sub(before);
         if span < best.0 {
-            let ns = wall.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos() as u64;
+            let ns = wall
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or(Duration::ZERO)
+                .as_nanos() as u64;
             best = (span, ns, before + span / 2);
         }
     }

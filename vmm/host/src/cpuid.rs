@@ -7,7 +7,9 @@
 
 use core::arch::x86_64::{__cpuid_count, CpuidResult};
 
-use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
+use kvm_bindings::{
+    CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2,
+};
 use kvm_ioctls::Kvm;
 
 use crate::kvm::{KvmError, failed};
@@ -52,7 +54,8 @@ pub fn this_processor(leaf: u32, index: u32) -> CpuidResult {
 
 /// What KVM can offer a guest (slow: more than half a millisecond).
 pub fn supported(kvm: &Kvm) -> Result<CpuId, KvmError> {
-    kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(failed("tell which CPUID it supports"))
+    kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+        .map_err(failed("tell which CPUID it supports"))
 }
 
 impl Policy {
@@ -61,7 +64,9 @@ impl Policy {
         let mut entries = offered.as_slice().to_vec();
         let host_1 = host(1, 0);
         let native = host_1.ecx & OSXSAVE != 0;
-        let offers_xsave = entries.iter().any(|e| e.function == 1 && e.ecx & XSAVE != 0);
+        let offers_xsave = entries
+            .iter()
+            .any(|e| e.function == 1 && e.ecx & XSAVE != 0);
         if native && !offers_xsave {
             add_user_mode_features(&mut entries, host);
         }
@@ -106,13 +111,26 @@ fn add_user_mode_features(entries: &mut Vec<kvm_cpuid_entry2>, host: Processor) 
             _ => {}
         }
     }
-    or_insert(entries, 7, 1, CpuidResult { eax: leaf_7_1 & USER_7_1_EAX, ebx: 0, ecx: 0, edx: 0 });
+    or_insert(
+        entries,
+        7,
+        1,
+        CpuidResult {
+            eax: leaf_7_1 & USER_7_1_EAX,
+            ebx: 0,
+            ecx: 0,
+            edx: 0,
+        },
+    );
     entries.retain(|e| e.function != 0xd);
     add_state_leaves(entries, host);
 }
 
 fn or_insert(entries: &mut Vec<kvm_cpuid_entry2>, function: u32, index: u32, bits: CpuidResult) {
-    match entries.iter_mut().find(|e| e.function == function && e.index == index) {
+    match entries
+        .iter_mut()
+        .find(|e| e.function == function && e.index == index)
+    {
         Some(entry) => entry.eax |= bits.eax,
         None => entries.push(indexed(function, index, bits)),
     }
@@ -160,11 +178,19 @@ fn set_topology(entry: &mut kvm_cpuid_entry2, id: u8, count: u8) {
         (1, _) => {
             entry.ebx = entry.ebx & 0xffff | count << 16 | id << 24;
             entry.ecx |= HYPERVISOR | TSC_DEADLINE | X2APIC;
-            entry.edx = if count > 1 { entry.edx | HTT } else { entry.edx & !HTT };
+            entry.edx = if count > 1 {
+                entry.edx | HTT
+            } else {
+                entry.edx & !HTT
+            };
         }
         (4, _) if entry.eax & 0x1f != 0 => {
             // Caches of level 1 and 2 are a core's own, level 3 is everyone's; cores per package.
-            let sharing = if entry.eax >> 5 & 7 >= 3 { count.next_power_of_two() - 1 } else { 0 };
+            let sharing = if entry.eax >> 5 & 7 >= 3 {
+                count.next_power_of_two() - 1
+            } else {
+                0
+            };
             entry.eax = entry.eax & 0x3fff | sharing << 14 | (count.next_power_of_two() - 1) << 26;
         }
         (0x8000_0008, _) => {
@@ -187,11 +213,23 @@ fn core_bits(count: u32) -> u32 {
 /// Leaves 0xb and 0x1f: thread level, core level, end.
 fn add_extended_topology(entries: &mut Vec<kvm_cpuid_entry2>, id: u8, count: u8) {
     let (id, count) = (u32::from(id), u32::from(count.max(1)));
-    let highest = entries.iter().find(|e| e.function == 0).map_or(0, |e| e.eax);
+    let highest = entries
+        .iter()
+        .find(|e| e.function == 0)
+        .map_or(0, |e| e.eax);
     entries.retain(|e| e.function != 0xb && e.function != 0x1f);
     for leaf in [0xb, 0x1f].into_iter().filter(|&leaf| leaf <= highest) {
         let level = |index, eax, ebx, kind: u32| {
-            indexed(leaf, index, CpuidResult { eax, ebx, ecx: kind << 8 | index, edx: id })
+            indexed(
+                leaf,
+                index,
+                CpuidResult {
+                    eax,
+                    ebx,
+                    ecx: kind << 8 | index,
+                    edx: id,
+                },
+            )
         };
         entries.push(level(0, 0, 1, 1));
         entries.push(level(1, core_bits(count), count, 2));

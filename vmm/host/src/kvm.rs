@@ -4,14 +4,13 @@
 //! created and destroyed several milliseconds faster than the kernel's whole one.
 
 use kvm_bindings::{
-    KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API, KVM_IRQ_ROUTING_MSI, KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
-    KVM_X2APIC_API_USE_32BIT_IDS, KvmIrqRouting, kvm_enable_cap, kvm_irq_routing_entry, kvm_msi,
-    kvm_userspace_memory_region,
+    KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API, KVM_IRQ_ROUTING_MSI,
+    KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK, KVM_X2APIC_API_USE_32BIT_IDS, KvmIrqRouting,
+    kvm_enable_cap, kvm_irq_routing_entry, kvm_msi, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, IoEventAddress, VmFd};
 
 pub use kvm_ioctls::Kvm;
-
 
 use crate::EventFd;
 use crate::memory::GuestRam;
@@ -30,7 +29,9 @@ pub enum KvmError {
     )]
     Missing,
     /// `/dev/kvm` is there but not for this user.
-    #[error("no permission to open /dev/kvm: add yourself to its group (sudo usermod -aG kvm $USER) and log in again")]
+    #[error(
+        "no permission to open /dev/kvm: add yourself to its group (sudo usermod -aG kvm $USER) and log in again"
+    )]
     Denied,
     /// `/dev/kvm` cannot be opened for another reason.
     #[error("cannot open /dev/kvm: {0}")]
@@ -65,7 +66,10 @@ pub struct Msi {
 impl Msi {
     /// A fixed, edge-triggered interrupt with `vector` for the vCPU with this APIC id (below 255).
     pub fn fixed(apic_id: u8, vector: u8) -> Self {
-        Self { address: 0xfee0_0000 | u64::from(apic_id) << 12, data: u32::from(vector) }
+        Self {
+            address: 0xfee0_0000 | u64::from(apic_id) << 12,
+            data: u32::from(vector),
+        }
     }
 }
 
@@ -115,21 +119,35 @@ impl Vm {
 
     /// Puts the local APICs into the kernel and leaves the I/O APIC ([`IOAPIC_PINS`] pins) to us. Before the first vCPU.
     pub fn split_irqchip(&self) -> Result<(), KvmError> {
-        let mut cap = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, ..Default::default() };
+        let mut cap = kvm_enable_cap {
+            cap: KVM_CAP_SPLIT_IRQCHIP,
+            ..Default::default()
+        };
         cap.args[0] = IOAPIC_PINS;
-        self.fd.enable_cap(&cap).map_err(|_| KvmError::Capability("split interrupt chips"))
+        self.fd
+            .enable_cap(&cap)
+            .map_err(|_| KvmError::Capability("split interrupt chips"))
     }
 
     /// Lets interrupt messages reach APIC ids above 254. Needed only for that many vCPUs.
     pub fn wide_apic_ids(&self) -> Result<(), KvmError> {
-        let mut cap = kvm_enable_cap { cap: KVM_CAP_X2APIC_API, ..Default::default() };
-        cap.args[0] = u64::from(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
-        self.fd.enable_cap(&cap).map_err(failed("use wide APIC ids"))
+        let mut cap = kvm_enable_cap {
+            cap: KVM_CAP_X2APIC_API,
+            ..Default::default()
+        };
+        cap.args[0] =
+            u64::from(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
+        self.fd
+            .enable_cap(&cap)
+            .map_err(failed("use wide APIC ids"))
     }
 
     /// Creates the vCPU with this APIC id.
     pub fn create_vcpu(&self, id: u8) -> Result<Vcpu, KvmError> {
-        let fd = self.fd.create_vcpu(u64::from(id)).map_err(failed("create a vCPU"))?;
+        let fd = self
+            .fd
+            .create_vcpu(u64::from(id))
+            .map_err(failed("create a vCPU"))?;
         Ok(Vcpu::new(fd, id))
     }
 
@@ -146,28 +164,40 @@ impl Vm {
             data: msi.data,
             ..Default::default()
         };
-        Ok(self.fd.signal_msi(message).map_err(failed("deliver an interrupt"))? > 0)
+        Ok(self
+            .fd
+            .signal_msi(message)
+            .map_err(failed("deliver an interrupt"))?
+            > 0)
     }
 
     /// Tells the kernel which messages the pins of the I/O APIC send, so that it reports the end of those interrupts that are
     /// level-triggered ([`crate::vcpu::Exit::EndOfInterrupt`]). `routes` pairs pin and message.
     pub fn set_routes(&self, routes: &[(u32, Msi)]) -> Result<(), KvmError> {
-        let mut table =
-            KvmIrqRouting::new(routes.len()).map_err(|_| KvmError::Capability("room for the interrupt routes"))?;
+        let mut table = KvmIrqRouting::new(routes.len())
+            .map_err(|_| KvmError::Capability("room for the interrupt routes"))?;
         for (entry, (gsi, msi)) in table.as_mut_slice().iter_mut().zip(routes) {
-            *entry = kvm_irq_routing_entry { gsi: *gsi, type_: KVM_IRQ_ROUTING_MSI, ..Default::default() };
+            *entry = kvm_irq_routing_entry {
+                gsi: *gsi,
+                type_: KVM_IRQ_ROUTING_MSI,
+                ..Default::default()
+            };
             entry.u.msi.address_lo = msi.address as u32;
             entry.u.msi.address_hi = (msi.address >> 32) as u32;
             entry.u.msi.data = msi.data;
         }
-        self.fd.set_gsi_routing(&table).map_err(failed("route interrupts"))
+        self.fd
+            .set_gsi_routing(&table)
+            .map_err(failed("route interrupts"))
     }
 
     /// Turns 4-byte guest writes of `value` to the physical address `gpa` into events, without an exit to user space.
     pub fn doorbell(&self, gpa: u64, value: u32) -> Result<EventFd, KvmError> {
-        let event = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(|error| KvmError::Call {
-            what: "create an event",
-            source: kvm_ioctls::Error::new(error.raw_os_error().unwrap_or(0)),
+        let event = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC).map_err(|error| {
+            KvmError::Call {
+                what: "create an event",
+                source: kvm_ioctls::Error::new(error.raw_os_error().unwrap_or(0)),
+            }
         })?;
         self.fd
             .register_ioevent(&event, &IoEventAddress::Mmio(gpa), value)

@@ -9,7 +9,8 @@ use std::os::fd::AsRawFd;
 
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
-    GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
+    GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    MmapRegion,
 };
 
 /// Size of the host pages that back guest RAM at best, and the alignment of the mapping.
@@ -19,10 +20,14 @@ pub const HUGE_PAGE: u64 = 2 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
     /// The size is 0, not a multiple of the page size, or more than the address space.
-    #[error("a guest cannot have {0} bytes of memory: give a multiple of 4096 between 4096 and 512 GiB")]
+    #[error(
+        "a guest cannot have {0} bytes of memory: give a multiple of 4096 between 4096 and 512 GiB"
+    )]
     Size(u64),
     /// The host refused the mapping.
-    #[error("the host refused to reserve {0} bytes of guest memory: {1}; ask for less with --memory")]
+    #[error(
+        "the host refused to reserve {0} bytes of guest memory: {1}; ask for less with --memory"
+    )]
     Reserve(u64, io::Error),
     /// A file could not be mapped.
     #[error("cannot map {len} bytes of the file to guest address {gpa:#x}: {source}")]
@@ -73,13 +78,24 @@ impl GuestRam {
         }
         let base = reserve_aligned(size)?;
         let low = size.min(hole_start);
-        let mut regions = vec![Region { gpa: 0, len: low, host: base }];
+        let mut regions = vec![Region {
+            gpa: 0,
+            len: low,
+            host: base,
+        }];
         if size > low {
-            regions.push(Region { gpa: hole_end, len: size - low, host: base + low });
+            regions.push(Region {
+                gpa: hole_end,
+                len: size - low,
+                host: base + low,
+            });
         }
-        let views = regions.iter().map(region_view).collect::<Result<Vec<_>, _>>()?;
-        let mem =
-            GuestMemoryMmap::from_regions(views).map_err(|error| MemoryError::Layout(error.to_string()))?;
+        let views = regions
+            .iter()
+            .map(region_view)
+            .collect::<Result<Vec<_>, _>>()?;
+        let mem = GuestMemoryMmap::from_regions(views)
+            .map_err(|error| MemoryError::Layout(error.to_string()))?;
         Ok(Self { mem, regions })
     }
 
@@ -114,7 +130,11 @@ impl GuestRam {
             )
         };
         if result == libc::MAP_FAILED {
-            return Err(MemoryError::MapFile { gpa, len, source: io::Error::last_os_error() });
+            return Err(MemoryError::MapFile {
+                gpa,
+                len,
+                source: io::Error::last_os_error(),
+            });
         }
         Ok(())
     }
@@ -129,7 +149,11 @@ impl GuestRam {
                 let host = region.host + (first - region.gpa);
                 // SAFETY: the range is inside a mapping this type owns; MADV_HUGEPAGE changes no contents.
                 let _ = unsafe {
-                    libc::madvise(host as *mut libc::c_void, (end - first) as usize, libc::MADV_HUGEPAGE)
+                    libc::madvise(
+                        host as *mut libc::c_void,
+                        (end - first) as usize,
+                        libc::MADV_HUGEPAGE,
+                    )
                 };
             }
         }
@@ -137,7 +161,9 @@ impl GuestRam {
 
     fn host_range(&self, gpa: u64, len: u64) -> Result<u64, MemoryError> {
         let fits = |r: &&Region| {
-            gpa >= r.gpa && gpa.checked_add(len).is_some_and(|end| end <= r.gpa + r.len) && gpa.is_multiple_of(4096)
+            gpa >= r.gpa
+                && gpa.checked_add(len).is_some_and(|end| end <= r.gpa + r.len)
+                && gpa.is_multiple_of(4096)
         };
         self.regions
             .iter()
@@ -188,7 +214,10 @@ pub fn total_len(view: &GuestMemoryMmap) -> u64 {
 
 /// Whether all of `len` bytes at `gpa` are RAM.
 pub fn contains(view: &GuestMemoryMmap, gpa: u64, len: u64) -> bool {
-    view.check_range(GuestAddress(gpa), usize::try_from(len).unwrap_or(usize::MAX))
+    view.check_range(
+        GuestAddress(gpa),
+        usize::try_from(len).unwrap_or(usize::MAX),
+    )
 }
 
 #[cfg(test)]
@@ -212,24 +241,38 @@ mod tests {
     #[test]
     fn large_ram_goes_around_the_hole_and_costs_nothing() {
         let ram = GuestRam::reserve(40 << 30, HOLE.0, HOLE.1).unwrap();
-        let [low, high] = ram.regions() else { panic!("two regions wanted") };
+        let [low, high] = ram.regions() else {
+            panic!("two regions wanted")
+        };
         assert_eq!((low.gpa, low.len), (0, HOLE.0));
         assert_eq!((high.gpa, high.len), (HOLE.1, (40 << 30) - HOLE.0));
-        ram.view().write_obj(7u64, GuestAddress(HOLE.1 + high.len - 8)).unwrap();
+        ram.view()
+            .write_obj(7u64, GuestAddress(HOLE.1 + high.len - 8))
+            .unwrap();
         assert!(ram.view().write_obj(7u64, GuestAddress(HOLE.0)).is_err());
     }
 
     #[test]
     fn a_file_is_seen_and_never_changed() {
         let path = std::env::temp_dir().join(format!("unik-host-map-{}", std::process::id()));
-        let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .unwrap();
         file.write_all(&[7u8; 5000]).unwrap();
         let mut ram = GuestRam::reserve(8 << 20, HOLE.0, HOLE.1).unwrap();
         ram.map_file(&file, 5000, 0x20_0000).unwrap();
         let mut bytes = [0u8; 8192];
-        ram.view().read_slice(&mut bytes, GuestAddress(0x20_0000)).unwrap();
+        ram.view()
+            .read_slice(&mut bytes, GuestAddress(0x20_0000))
+            .unwrap();
         assert!(bytes[..5000].iter().all(|&b| b == 7) && bytes[5000..].iter().all(|&b| b == 0));
-        ram.view().write_slice(&[9; 10], GuestAddress(0x20_0000)).unwrap();
+        ram.view()
+            .write_slice(&[9; 10], GuestAddress(0x20_0000))
+            .unwrap();
         assert!(std::fs::read(&path).unwrap().iter().all(|&b| b == 7));
         std::fs::remove_file(&path).unwrap();
     }
@@ -238,10 +281,27 @@ mod tests {
     fn ranges_outside_are_refused() {
         let file = File::open("/dev/zero").unwrap();
         let mut ram = GuestRam::reserve(8 << 20, HOLE.0, HOLE.1).unwrap();
-        for (gpa, len) in [(8 << 20, 1), (7 << 20, 2 << 20), (u64::MAX - 4095, 4096), (0x1001, 4096)] {
-            assert!(matches!(ram.map_file(&file, len, gpa), Err(MemoryError::Outside { .. })), "{gpa:#x}");
+        for (gpa, len) in [
+            (8 << 20, 1),
+            (7 << 20, 2 << 20),
+            (u64::MAX - 4095, 4096),
+            (0x1001, 4096),
+        ] {
+            assert!(
+                matches!(
+                    ram.map_file(&file, len, gpa),
+                    Err(MemoryError::Outside { .. })
+                ),
+                "{gpa:#x}"
+            );
         }
-        assert!(matches!(GuestRam::reserve(0, HOLE.0, HOLE.1), Err(MemoryError::Size(0))));
-        assert!(matches!(GuestRam::reserve(4097, HOLE.0, HOLE.1), Err(MemoryError::Size(4097))));
+        assert!(matches!(
+            GuestRam::reserve(0, HOLE.0, HOLE.1),
+            Err(MemoryError::Size(0))
+        ));
+        assert!(matches!(
+            GuestRam::reserve(4097, HOLE.0, HOLE.1),
+            Err(MemoryError::Size(4097))
+        ));
     }
 }

@@ -22,7 +22,11 @@ pub fn install_kick() -> io::Result<()> {
         action.sa_sigaction = do_nothing as *const () as usize;
         libc::sigaction(kick_signal(), &raw const action, std::ptr::null_mut())
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Sends the kick signal to thread `tid` of this process. A thread that has ended is no error.
@@ -69,7 +73,9 @@ impl SignalFd {
     pub fn next(&mut self) -> Option<i32> {
         let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
         match self.0.read(&mut info) {
-            Ok(n) if n == info.len() => Some(i32::from_ne_bytes([info[0], info[1], info[2], info[3]])),
+            Ok(n) if n == info.len() => {
+                Some(i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))
+            }
             _ => None,
         }
     }

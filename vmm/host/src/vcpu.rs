@@ -7,7 +7,8 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 
 use kvm_bindings::{
-    CpuId, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, Msrs, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs, kvm_xcrs,
+    CpuId, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, Msrs, kvm_msr_entry, kvm_regs, kvm_segment,
+    kvm_sregs, kvm_xcrs,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
@@ -114,7 +115,9 @@ impl Vcpu {
 
     /// Sets what `cpuid` answers. Before registers and MSRs: KVM checks those against it.
     pub fn set_cpuid(&self, cpuid: &CpuId) -> Result<(), KvmError> {
-        self.fd.set_cpuid2(cpuid).map_err(failed("set the guest's CPUID"))
+        self.fd
+            .set_cpuid2(cpuid)
+            .map_err(failed("set the guest's CPUID"))
     }
 
     /// Frequency of the guest's time stamp counter in kHz, when KVM knows it.
@@ -124,10 +127,17 @@ impl Vcpu {
 
     /// Value of a model-specific register.
     pub fn msr(&self, index: u32) -> Result<u64, KvmError> {
-        let entry = kvm_msr_entry { index, ..Default::default() };
-        let mut msrs =
-            Msrs::from_entries(&[entry]).map_err(|_| KvmError::Capability("room for one register"))?;
-        match self.fd.get_msrs(&mut msrs).map_err(failed("read a model-specific register"))? {
+        let entry = kvm_msr_entry {
+            index,
+            ..Default::default()
+        };
+        let mut msrs = Msrs::from_entries(&[entry])
+            .map_err(|_| KvmError::Capability("room for one register"))?;
+        match self
+            .fd
+            .get_msrs(&mut msrs)
+            .map_err(failed("read a model-specific register"))?
+        {
             1 => Ok(msrs.as_slice()[0].data),
             _ => Err(KvmError::Capability("such a model-specific register")),
         }
@@ -135,9 +145,18 @@ impl Vcpu {
 
     /// Sets a model-specific register.
     pub fn set_msr(&self, index: u32, data: u64) -> Result<(), KvmError> {
-        let entry = kvm_msr_entry { index, data, ..Default::default() };
-        let msrs = Msrs::from_entries(&[entry]).map_err(|_| KvmError::Capability("room for one register"))?;
-        match self.fd.set_msrs(&msrs).map_err(failed("set a model-specific register"))? {
+        let entry = kvm_msr_entry {
+            index,
+            data,
+            ..Default::default()
+        };
+        let msrs = Msrs::from_entries(&[entry])
+            .map_err(|_| KvmError::Capability("room for one register"))?;
+        match self
+            .fd
+            .set_msrs(&msrs)
+            .map_err(failed("set a model-specific register"))?
+        {
             1 => Ok(()),
             _ => Err(KvmError::Capability("such a model-specific register")),
         }
@@ -146,8 +165,17 @@ impl Vcpu {
     /// Puts the vCPU into the PVH start state (Xen `docs/misc/pvh.pandoc`): 32-bit protected mode, paging off, flat
     /// segments, `ebx` = address of the start info. Beyond the specification `esp` is usable. With `xcr0` the extended
     /// register state is switched on as far as the platform lets us (`CR4.OSXSAVE`); the guest may do that itself too.
-    pub fn enter_pvh(&self, entry: u32, start_info: u32, stack: u32, xcr0: Option<u64>) -> Result<(), KvmError> {
-        let mut sregs = self.fd.get_sregs().map_err(failed("read the vCPU's state"))?;
+    pub fn enter_pvh(
+        &self,
+        entry: u32,
+        start_info: u32,
+        stack: u32,
+        xcr0: Option<u64>,
+    ) -> Result<(), KvmError> {
+        let mut sregs = self
+            .fd
+            .get_sregs()
+            .map_err(failed("read the vCPU's state"))?;
         flat_protected_mode(&mut sregs);
         let plain_cr4 = sregs.cr4;
         if xcr0.is_some_and(|value| self.set_xcr0(value).is_ok()) {
@@ -155,7 +183,9 @@ impl Vcpu {
         }
         if self.fd.set_sregs(&sregs).is_err() {
             sregs.cr4 = plain_cr4;
-            self.fd.set_sregs(&sregs).map_err(failed("set the vCPU's state"))?;
+            self.fd
+                .set_sregs(&sregs)
+                .map_err(failed("set the vCPU's state"))?;
         }
         let regs = kvm_regs {
             rip: entry.into(),
@@ -164,11 +194,16 @@ impl Vcpu {
             rflags: 2,
             ..Default::default()
         };
-        self.fd.set_regs(&regs).map_err(failed("set the vCPU's registers"))
+        self.fd
+            .set_regs(&regs)
+            .map_err(failed("set the vCPU's registers"))
     }
 
     fn set_xcr0(&self, value: u64) -> Result<(), KvmError> {
-        let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
+        let mut xcrs = kvm_xcrs {
+            nr_xcrs: 1,
+            ..Default::default()
+        };
         xcrs.xcrs[0].value = value;
         self.fd.set_xcrs(&xcrs).map_err(failed("set XCR0"))
     }
@@ -184,10 +219,17 @@ impl Vcpu {
             Ok(VcpuExit::Shutdown) => return Ok(Exit::Shutdown),
             Ok(VcpuExit::InternalError) => KVM_EXIT_INTERNAL_ERROR,
             Ok(VcpuExit::FailEntry(reason, _)) => return Ok(Exit::FailEntry(reason)),
-            Ok(VcpuExit::Debug(arch)) => return Ok(Exit::Debug { pc: arch.pc, dr6: arch.dr6 }),
+            Ok(VcpuExit::Debug(arch)) => {
+                return Ok(Exit::Debug {
+                    pc: arch.pc,
+                    dr6: arch.dr6,
+                });
+            }
             Ok(VcpuExit::Intr) => return Ok(Exit::Interrupted),
             Ok(_) => return Ok(Exit::Unexpected(self.fd.get_kvm_run().exit_reason)),
-            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => return Ok(Exit::Interrupted),
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                return Ok(Exit::Interrupted);
+            }
             Err(error) => return Err(failed("run the guest")(error)),
         };
         Ok(self.exit_with_data(reason))
@@ -208,8 +250,8 @@ impl Vcpu {
         let sregs = self.fd.get_sregs().unwrap_or_default();
         Registers {
             general: [
-                regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp, regs.rsp, regs.r8, regs.r9,
-                regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
+                regs.rax, regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp, regs.rsp,
+                regs.r8, regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15,
             ],
             rip: regs.rip,
             rflags: regs.rflags,
@@ -238,10 +280,23 @@ fn flat_protected_mode(sregs: &mut kvm_sregs) {
         g: 1,
         ..Default::default()
     };
-    let data = kvm_segment { selector: 0x10, type_: 3, ..flat };
-    sregs.cs = kvm_segment { selector: 0x8, type_: 0xb, ..flat };
+    let data = kvm_segment {
+        selector: 0x10,
+        type_: 3,
+        ..flat
+    };
+    sregs.cs = kvm_segment {
+        selector: 0x8,
+        type_: 0xb,
+        ..flat
+    };
     (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
-    sregs.tr = kvm_segment { limit: 0x67, type_: 0xb, present: 1, ..Default::default() };
+    sregs.tr = kvm_segment {
+        limit: 0x67,
+        type_: 0xb,
+        present: 1,
+        ..Default::default()
+    };
     sregs.cr0 = 0x11; // PE and ET, which is hard-wired
     sregs.cr4 = 0;
 }
@@ -255,9 +310,15 @@ fn port_exit(run: &mut kvm_bindings::kvm_run) -> Exit<'_> {
     // ends before the next KVM_RUN.
     let data = unsafe { std::slice::from_raw_parts_mut(start.add(io.data_offset as usize), len) };
     if u32::from(io.direction) == kvm_bindings::KVM_EXIT_IO_OUT {
-        Exit::IoOut { port: io.port, data }
+        Exit::IoOut {
+            port: io.port,
+            data,
+        }
     } else {
-        Exit::IoIn { port: io.port, data }
+        Exit::IoIn {
+            port: io.port,
+            data,
+        }
     }
 }
 
@@ -266,7 +327,11 @@ fn mmio_exit(run: &mut kvm_bindings::kvm_run) -> Exit<'_> {
     let mmio = unsafe { &mut run.__bindgen_anon_1.mmio };
     let len = (mmio.len as usize).min(mmio.data.len());
     let (addr, data) = (mmio.phys_addr, &mut mmio.data[..len]);
-    if mmio.is_write != 0 { Exit::MmioWrite { addr, data } } else { Exit::MmioRead { addr, data } }
+    if mmio.is_write != 0 {
+        Exit::MmioWrite { addr, data }
+    } else {
+        Exit::MmioRead { addr, data }
+    }
 }
 
 fn internal_error(run: &kvm_bindings::kvm_run) -> InternalError {
@@ -276,13 +341,19 @@ fn internal_error(run: &kvm_bindings::kvm_run) -> InternalError {
     // struct kvm_run.emulation_failure: data[0] = flags, bit 0: data[1..] holds a length byte and up to 15 instruction bytes.
     let instruction = match data {
         [flags, rest @ ..] if internal.suberror == 1 && flags & 1 != 0 && rest.len() >= 2 => {
-            let bytes: Vec<u8> = rest[..2].iter().flat_map(|word| word.to_le_bytes()).collect();
+            let bytes: Vec<u8> = rest[..2]
+                .iter()
+                .flat_map(|word| word.to_le_bytes())
+                .collect();
             let len = usize::from(bytes[0]).min(15);
             bytes[1..=len].to_vec()
         }
         _ => Vec::new(),
     };
-    InternalError { suberror: internal.suberror, instruction }
+    InternalError {
+        suberror: internal.suberror,
+        instruction,
+    }
 }
 
 /// Takes a vCPU out of the guest, also when it is just about to enter it: sets the shared page's `immediate_exit` and then
@@ -314,7 +385,10 @@ impl Kicker {
         if run == libc::MAP_FAILED {
             return Err(failed("map the vCPU's run page")(kvm_ioctls::Error::last()));
         }
-        Ok(Self { run: run.cast(), thread: AtomicI32::new(0) })
+        Ok(Self {
+            run: run.cast(),
+            thread: AtomicI32::new(0),
+        })
     }
 
     /// Says that the calling thread runs the vCPU. Before its first [`Vcpu::run`].
@@ -325,7 +399,8 @@ impl Kicker {
     /// Makes the current or next [`Vcpu::run`] return [`Exit::Interrupted`], and every later one.
     pub fn kick(&self) {
         // SAFETY: `run` stays mapped as long as `self`; the byte is only ever accessed as an atomic by us and by the kernel.
-        unsafe { AtomicU8::from_ptr(&raw mut (*self.run).immediate_exit) }.store(1, Ordering::SeqCst);
+        unsafe { AtomicU8::from_ptr(&raw mut (*self.run).immediate_exit) }
+            .store(1, Ordering::SeqCst);
         let thread = self.thread.load(Ordering::Acquire);
         if thread != 0 {
             signals::kick(thread);

@@ -10,7 +10,11 @@ use crate::exit_codes;
 use crate::timings::Clock;
 
 #[derive(Debug, Parser)]
-#[command(name = "unik-vmm", version, about = "Boots a Unik image in a minimal KVM virtual machine")]
+#[command(
+    name = "unik-vmm",
+    version,
+    about = "Boots a Unik image in a minimal KVM virtual machine"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -81,14 +85,24 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn usage(error: &clap::Error) -> ExitCode {
     let _ = error.print();
-    if error.use_stderr() { ExitCode::from(exit_codes::USAGE) } else { ExitCode::SUCCESS }
+    if error.use_stderr() {
+        ExitCode::from(exit_codes::USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// Parses `4096`, `64K`, `64M`, `2G`, also with `B` or `iB` behind the unit (all are powers of 1024).
 pub fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let shift = match unit.to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+    let shift = match unit
+        .to_ascii_lowercase()
+        .trim_end_matches("ib")
+        .trim_end_matches('b')
+    {
         "" => 0,
         "k" => 10,
         "m" => 20,
@@ -96,8 +110,12 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "t" => 40,
         _ => return Err(format!("unknown unit `{unit}`: use K, M, G or T")),
     };
-    let number: u64 = number.parse().map_err(|_| "expected a number such as 64M".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "more than this machine can address".to_owned())
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "expected a number such as 64M".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "more than this machine can address".to_owned())
 }
 
 #[cfg(test)]

@@ -47,7 +47,14 @@ mod tests {
         assert!(records.add("env", ""));
         assert!(!records.add("arg", "a\0b"));
         let all: Vec<_> = unik_abi::config::records(records.as_bytes()).collect();
-        assert_eq!(all, [(&b"arg"[..], &b"hello"[..]), (b"env", b"A=b=c"), (b"env", b"")]);
+        assert_eq!(
+            all,
+            [
+                (&b"arg"[..], &b"hello"[..]),
+                (b"env", b"A=b=c"),
+                (b"env", b"")
+            ]
+        );
     }
 
     #[test]

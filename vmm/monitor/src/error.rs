@@ -49,10 +49,12 @@ impl Error {
             Self::Load(_) => exit_codes::DATA,
             Self::Plan(_) | Self::Handover(_) => exit_codes::CONFIG,
             Self::Memory(MemoryError::Outside { .. } | MemoryError::Size(_)) => exit_codes::CONFIG,
-            Self::Kvm(KvmError::Missing | KvmError::Denied | KvmError::Open(_) | KvmError::Capability(_)) => {
-                exit_codes::UNAVAILABLE
+            Self::Kvm(
+                KvmError::Missing | KvmError::Denied | KvmError::Open(_) | KvmError::Capability(_),
+            ) => exit_codes::UNAVAILABLE,
+            Self::Kvm(KvmError::Call { .. }) | Self::Memory(_) | Self::Host { .. } => {
+                exit_codes::HOST
             }
-            Self::Kvm(KvmError::Call { .. }) | Self::Memory(_) | Self::Host { .. } => exit_codes::HOST,
         }
     }
 }

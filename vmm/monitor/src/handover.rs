@@ -22,7 +22,9 @@ const HIGH_START: u64 = 0x10_0000;
 #[derive(Debug, thiserror::Error)]
 pub enum HandoverError {
     /// Arguments and environment are too long.
-    #[error("arguments and environment need {need} bytes, the guest's boot area holds {room}: pass less, for example by a file packed into the image")]
+    #[error(
+        "arguments and environment need {need} bytes, the guest's boot area holds {room}: pass less, for example by a file packed into the image"
+    )]
     TooLong {
         /// Bytes wanted.
         need: u64,
@@ -65,7 +67,10 @@ impl Handover<'_> {
         let end = module_at + self.module.len() as u64;
         if end > BOOT_AREA_END - STACK_LEN {
             let room = BOOT_AREA_END - STACK_LEN - module_at.min(BOOT_AREA_END - STACK_LEN);
-            return Err(HandoverError::TooLong { need: self.module.len() as u64, room });
+            return Err(HandoverError::TooLong {
+                need: self.module.len() as u64,
+                room,
+            });
         }
         let start = StartInfo {
             magic: START_MAGIC,
@@ -78,14 +83,33 @@ impl Handover<'_> {
             ..Default::default()
         };
         let mut bytes = start_info_bytes(&start);
-        let module = Module { paddr: module_at, size: self.module.len() as u64, ..Default::default() };
-        bytes.extend([module.paddr, module.size, module.cmdline_paddr, module.reserved].map(u64::to_le_bytes).concat());
-        memmap.iter().for_each(|entry| bytes.extend(memmap_bytes(entry)));
+        let module = Module {
+            paddr: module_at,
+            size: self.module.len() as u64,
+            ..Default::default()
+        };
+        bytes.extend(
+            [
+                module.paddr,
+                module.size,
+                module.cmdline_paddr,
+                module.reserved,
+            ]
+            .map(u64::to_le_bytes)
+            .concat(),
+        );
+        memmap
+            .iter()
+            .for_each(|entry| bytes.extend(memmap_bytes(entry)));
         bytes.extend_from_slice(self.cmdline.as_bytes());
         bytes.resize((module_at - BOOT_AREA_PADDR) as usize, 0);
         bytes.extend_from_slice(self.module);
-        mem.write_slice(&bytes, GuestAddress(BOOT_AREA_PADDR)).map_err(|_| HandoverError::NoRoom)?;
-        Ok(Placed { start_info: BOOT_AREA_PADDR as u32, stack: (BOOT_AREA_END - 16) as u32 })
+        mem.write_slice(&bytes, GuestAddress(BOOT_AREA_PADDR))
+            .map_err(|_| HandoverError::NoRoom)?;
+        Ok(Placed {
+            start_info: BOOT_AREA_PADDR as u32,
+            stack: (BOOT_AREA_END - 16) as u32,
+        })
     }
 }
 
@@ -94,7 +118,12 @@ pub fn memory_map(regions: &[Region]) -> Vec<MemmapEntry> {
     let mut map = Vec::new();
     let mut add = |start: u64, end: u64| {
         if start < end {
-            map.push(MemmapEntry { addr: start, size: end - start, kind: E820_RAM, reserved: 0 });
+            map.push(MemmapEntry {
+                addr: start,
+                size: end - start,
+                kind: E820_RAM,
+                reserved: 0,
+            });
         }
     };
     for region in regions {
@@ -107,9 +136,20 @@ pub fn memory_map(regions: &[Region]) -> Vec<MemmapEntry> {
 
 fn start_info_bytes(s: &StartInfo) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1024);
-    [s.magic, s.version, s.flags, s.nr_modules].iter().for_each(|v| bytes.extend(v.to_le_bytes()));
-    [s.modlist_paddr, s.cmdline_paddr, s.rsdp_paddr, s.memmap_paddr].iter().for_each(|v| bytes.extend(v.to_le_bytes()));
-    [s.memmap_entries, s.reserved].iter().for_each(|v| bytes.extend(v.to_le_bytes()));
+    [s.magic, s.version, s.flags, s.nr_modules]
+        .iter()
+        .for_each(|v| bytes.extend(v.to_le_bytes()));
+    [
+        s.modlist_paddr,
+        s.cmdline_paddr,
+        s.rsdp_paddr,
+        s.memmap_paddr,
+    ]
+    .iter()
+    .for_each(|v| bytes.extend(v.to_le_bytes()));
+    [s.memmap_entries, s.reserved]
+        .iter()
+        .for_each(|v| bytes.extend(v.to_le_bytes()));
     bytes
 }
 
@@ -125,14 +165,30 @@ mod tests {
 
     fn ram(len: u64) -> (GuestMemoryMmap, Vec<Region>) {
         let mem = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), len as usize)]).unwrap();
-        (mem, vec![Region { gpa: 0, len, host: 0 }])
+        (
+            mem,
+            vec![Region {
+                gpa: 0,
+                len,
+                host: 0,
+            }],
+        )
     }
 
     #[test]
     fn everything_is_where_start_info_says() {
         let (mem, regions) = ram(4 << 20);
-        let placed = Handover { regions: &regions, cmdline: "a b", module: b"arg=x\0" }.write(&mem).unwrap();
-        let at = |offset| mem.read_obj::<u64>(GuestAddress(u64::from(placed.start_info) + offset)).unwrap();
+        let placed = Handover {
+            regions: &regions,
+            cmdline: "a b",
+            module: b"arg=x\0",
+        }
+        .write(&mem)
+        .unwrap();
+        let at = |offset| {
+            mem.read_obj::<u64>(GuestAddress(u64::from(placed.start_info) + offset))
+                .unwrap()
+        };
         assert_eq!(at(0) as u32, START_MAGIC);
         let (modlist, cmdline, memmap) = (at(16), at(24), at(40));
         let mut text = [0; 4];
@@ -142,7 +198,10 @@ mod tests {
         let mut module = vec![0; size as usize];
         mem.read_slice(&mut module, GuestAddress(paddr)).unwrap();
         assert_eq!(module, b"arg=x\0");
-        assert_eq!(mem.read_obj::<u64>(GuestAddress(memmap + 24)).unwrap(), HIGH_START);
+        assert_eq!(
+            mem.read_obj::<u64>(GuestAddress(memmap + 24)).unwrap(),
+            HIGH_START
+        );
         assert_eq!(at(48) as u32, 2);
     }
 
@@ -150,17 +209,50 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let (mem, regions) = ram(4 << 20);
         let module = vec![b'x'; (BOOT_AREA_END - BOOT_AREA_PADDR) as usize];
-        let error = Handover { regions: &regions, cmdline: "", module: &module }.write(&mem).unwrap_err();
+        let error = Handover {
+            regions: &regions,
+            cmdline: "",
+            module: &module,
+        }
+        .write(&mem)
+        .unwrap_err();
         assert!(matches!(error, HandoverError::TooLong { .. }));
         let (mem, regions) = ram(0x8000);
-        let error = Handover { regions: &regions, cmdline: "", module: b"" }.write(&mem).unwrap_err();
+        let error = Handover {
+            regions: &regions,
+            cmdline: "",
+            module: b"",
+        }
+        .write(&mem)
+        .unwrap_err();
         assert!(matches!(error, HandoverError::NoRoom));
     }
 
     #[test]
     fn the_memory_map_leaves_holes_out() {
-        let regions = [Region { gpa: 0, len: 3 << 30, host: 0 }, Region { gpa: 4 << 30, len: 1 << 30, host: 0 }];
-        let map: Vec<_> = memory_map(&regions).iter().map(|e| (e.addr, e.size)).collect();
-        assert_eq!(map, [(0, LOW_END), (HIGH_START, (3 << 30) - HIGH_START), (4 << 30, 1 << 30)]);
+        let regions = [
+            Region {
+                gpa: 0,
+                len: 3 << 30,
+                host: 0,
+            },
+            Region {
+                gpa: 4 << 30,
+                len: 1 << 30,
+                host: 0,
+            },
+        ];
+        let map: Vec<_> = memory_map(&regions)
+            .iter()
+            .map(|e| (e.addr, e.size))
+            .collect();
+        assert_eq!(
+            map,
+            [
+                (0, LOW_END),
+                (HIGH_START, (3 << 30) - HIGH_START),
+                (4 << 30, 1 << 30)
+            ]
+        );
     }
 }

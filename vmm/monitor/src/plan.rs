@@ -68,7 +68,8 @@ impl Plan {
     /// Resolves `args` for `image`.
     pub fn new(args: &RunArgs, image: &Image) -> Result<Self, PlanError> {
         let manifest = image.manifest.as_deref().unwrap_or_default();
-        let exe = last(manifest, "exe").unwrap_or_else(|| image.path.file_stem().unwrap_or_default());
+        let exe =
+            last(manifest, "exe").unwrap_or_else(|| image.path.file_stem().unwrap_or_default());
         let name = Path::new(exe).file_name().unwrap_or(exe);
         Ok(Self {
             name: name.to_string_lossy().into_owned(),
@@ -84,7 +85,9 @@ impl Plan {
 fn memory(args: &RunArgs, manifest: &[u8], image_end: u64) -> Result<u64, PlanError> {
     let wanted = match args.memory {
         Some(bytes) => bytes,
-        None => number(manifest, "memory")?.unwrap_or(DEFAULT_MEMORY.max(image_end.saturating_mul(2))),
+        None => {
+            number(manifest, "memory")?.unwrap_or(DEFAULT_MEMORY.max(image_end.saturating_mul(2)))
+        }
     };
     let least = (image_end.max(layout::IMAGE_PADDR) + (1 << 20)).next_multiple_of(1 << 20);
     if wanted < least || wanted > MAX_MEMORY {
@@ -105,21 +108,37 @@ fn cpus(args: &RunArgs, manifest: &[u8]) -> Result<u8, PlanError> {
 }
 
 fn number(manifest: &[u8], key: &'static str) -> Result<Option<u64>, PlanError> {
-    let Some(value) = last(manifest, key) else { return Ok(None) };
+    let Some(value) = last(manifest, key) else {
+        return Ok(None);
+    };
     let parsed = value.to_str().and_then(|text| text.parse().ok());
-    parsed.map(Some).ok_or_else(|| PlanError::Manifest { key, value: value.into() })
+    parsed.map(Some).ok_or_else(|| PlanError::Manifest {
+        key,
+        value: value.into(),
+    })
 }
 
 fn records(args: &RunArgs, manifest: &[u8], name: &OsStr) -> Result<Records, PlanError> {
     let mut records = Records::default();
-    let mut add = |key: &str, value: &OsStr| if records.add(key, value) { Ok(()) } else { Err(PlanError::Nul) };
-    let argv0 = unik_abi::config::records(manifest).find(|(key, _)| *key == b"arg").map(|(_, v)| OsStr::from_bytes(v));
+    let mut add = |key: &str, value: &OsStr| {
+        if records.add(key, value) {
+            Ok(())
+        } else {
+            Err(PlanError::Nul)
+        }
+    };
+    let argv0 = unik_abi::config::records(manifest)
+        .find(|(key, _)| *key == b"arg")
+        .map(|(_, v)| OsStr::from_bytes(v));
     if !args.args.is_empty() || argv0.is_none() {
         add("arg", argv0.unwrap_or(name))?;
         args.args.iter().try_for_each(|arg| add("arg", arg))?;
     }
     for setting in &args.env {
-        if !matches!(setting.as_bytes().iter().position(|&b| b == b'='), Some(1..)) {
+        if !matches!(
+            setting.as_bytes().iter().position(|&b| b == b'='),
+            Some(1..)
+        ) {
             return Err(PlanError::Env(setting.clone()));
         }
         add("env", setting)?;
@@ -136,6 +155,15 @@ fn records(args: &RunArgs, manifest: &[u8], name: &OsStr) -> Result<Records, Pla
 
 /// Which of the standard streams are terminals, as digits.
 fn terminals() -> String {
-    let is = [std::io::stdin().is_terminal(), std::io::stdout().is_terminal(), std::io::stderr().is_terminal()];
-    ["0", "1", "2"].iter().zip(is).filter(|(_, is)| *is).map(|(digit, _)| *digit).collect()
+    let is = [
+        std::io::stdin().is_terminal(),
+        std::io::stdout().is_terminal(),
+        std::io::stderr().is_terminal(),
+    ];
+    ["0", "1", "2"]
+        .iter()
+        .zip(is)
+        .filter(|(_, is)| *is)
+        .map(|(digit, _)| *digit)
+        .collect()
 }

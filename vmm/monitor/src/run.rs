@@ -20,14 +20,24 @@ pub fn run(args: &RunArgs, clock: Clock) -> Result<u8, Error> {
     let capabilities = Capabilities::ask()?;
     let image = Image::open(&args.image)?;
     let plan = Plan::new(args, &image)?;
-    let mut machine = Machine::build(capabilities, Size { memory: plan.memory, cpus: plan.cpus })?;
+    let mut machine = Machine::build(
+        capabilities,
+        Size {
+            memory: plan.memory,
+            cpus: plan.cpus,
+        },
+    )?;
     timings.mark("VM ready");
     let free = image.load(&mut machine.ram)?;
     machine.ram.advise_huge_from(free);
     timings.mark("image mapped");
     let tsc_khz = machine.tsc_khz().unwrap_or(0);
     let module = complete_records(&plan, tsc_khz);
-    let handover = Handover { regions: machine.ram.regions(), cmdline: "", module: module.as_bytes() };
+    let handover = Handover {
+        regions: machine.ram.regions(),
+        cmdline: "",
+        module: module.as_bytes(),
+    };
     let placed = handover.write(machine.ram.view())?;
     let memory = machine.ram.view().clone();
     let running = machine.start(image.entry, placed)?;
@@ -36,7 +46,16 @@ pub fn run(args: &RunArgs, clock: Clock) -> Result<u8, Error> {
     let report = report::report(&ending, &control, &plan.name);
     eprint!("{}", report.text);
     if let Some(format) = plan.timings {
-        for (phase, tsc) in ["guest entered", "library OS start", "library OS ready", "main reached", "exit"].iter().zip(control.phases()) {
+        for (phase, tsc) in [
+            "guest entered",
+            "library OS start",
+            "library OS ready",
+            "main reached",
+            "exit",
+        ]
+        .iter()
+        .zip(control.phases())
+        {
             timings.mark_guest(phase, *tsc);
         }
         timings.mark("monitor exit");
@@ -59,7 +78,8 @@ fn complete_records(plan: &Plan, tsc_khz: u32) -> crate::config::Records {
 fn event_loop(running: Running, mut signals: SignalFd) -> Result<Ending, Error> {
     use std::os::fd::AsRawFd;
     loop {
-        let ready = poll::readable(&[running.ended_fd(), signals.as_raw_fd()]).map_err(Error::host("wait for events"))?;
+        let ready = poll::readable(&[running.ended_fd(), signals.as_raw_fd()])
+            .map_err(Error::host("wait for events"))?;
         if ready[0] {
             break;
         }

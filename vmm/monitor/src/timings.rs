@@ -16,7 +16,9 @@ pub struct Clock {
 impl Clock {
     /// Now is the start.
     pub fn start() -> Self {
-        Self { start: unik_host::clock::tsc() }
+        Self {
+            start: unik_host::clock::tsc(),
+        }
     }
 }
 
@@ -30,7 +32,10 @@ pub struct Timings {
 impl Timings {
     /// With "monitor start" as the first phase.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, reached: vec![("monitor start", clock.start)] }
+        Self {
+            clock,
+            reached: vec![("monitor start", clock.start)],
+        }
     }
 
     /// `phase` is reached now.
@@ -60,7 +65,13 @@ impl Timings {
                 let fields: Vec<String> = self
                     .reached
                     .iter()
-                    .map(|(phase, at)| format!("\"{}_us\":{:.1}", phase.replace(' ', "_").to_lowercase(), micros(*at)))
+                    .map(|(phase, at)| {
+                        format!(
+                            "\"{}_us\":{:.1}",
+                            phase.replace(' ', "_").to_lowercase(),
+                            micros(*at)
+                        )
+                    })
                     .collect();
                 let _ = writeln!(out, "{{{}}}", fields.join(","));
             }
@@ -86,7 +97,10 @@ mod tests {
     #[test]
     fn nonsense_of_the_guest_is_left_out() {
         let json = sample().render(TimingsFormat::Json, 1000);
-        assert_eq!(json, "{\"monitor_start_us\":0.0,\"vm_ready_us\":2000.0,\"guest_entered_us\":4000.0}\n");
+        assert_eq!(
+            json,
+            "{\"monitor_start_us\":0.0,\"vm_ready_us\":2000.0,\"guest_entered_us\":4000.0}\n"
+        );
     }
 
     #[test]

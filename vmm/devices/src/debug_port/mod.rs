@@ -26,7 +26,10 @@ pub struct DebugPort<W: Write> {
 impl<W: Write> DebugPort<W> {
     /// A port that passes its text to `out`.
     pub fn new(out: W) -> Self {
-        Self { state: State::default(), out }
+        Self {
+            state: State::default(),
+            out,
+        }
     }
 
     /// Takes the bytes of one guest write.

@@ -88,12 +88,20 @@ impl Elf {
         let table = u64_at(&header, 32);
         let (entry_len, count) = (u16_at(&header, 54), usize::from(u16_at(&header, 56)));
         if count > 0 && usize::from(entry_len) != PHDR_LEN {
-            return Err(ElfError::Damaged("its program headers have an unknown size"));
+            return Err(ElfError::Damaged(
+                "its program headers have an unknown size",
+            ));
         }
         if count > MAX_PHDRS {
             return Err(ElfError::Damaged("it has too many program headers"));
         }
-        let phdrs = read_exact(file, len, table, (count * PHDR_LEN) as u64, "the program header table")?;
+        let phdrs = read_exact(
+            file,
+            len,
+            table,
+            (count * PHDR_LEN) as u64,
+            "the program header table",
+        )?;
         let mut elf = Self::default();
         for phdr in phdrs.chunks_exact(PHDR_LEN) {
             elf.add(file, len, phdr)?;
@@ -110,7 +118,12 @@ impl Elf {
                 if file_len > mem_len || paddr.checked_add(mem_len).is_none() {
                     return Err(ElfError::Damaged("a segment's sizes contradict each other"));
                 }
-                self.loads.push(Load { offset, paddr, file_len, mem_len });
+                self.loads.push(Load {
+                    offset,
+                    paddr,
+                    file_len,
+                    mem_len,
+                });
             }
             PT_NOTE => {
                 if file_len > MAX_NOTES {
@@ -126,7 +139,10 @@ impl Elf {
 
     /// The first note of this owner and type.
     pub fn note(&self, owner: &[u8], kind: u32) -> Option<&[u8]> {
-        self.notes.iter().find(|n| n.owner == owner && n.kind == kind).map(|n| n.desc.as_slice())
+        self.notes
+            .iter()
+            .find(|n| n.owner == owner && n.kind == kind)
+            .map(|n| n.desc.as_slice())
     }
 }
 
@@ -148,11 +164,25 @@ fn parse_notes(mut bytes: &[u8], align: usize, notes: &mut Vec<Note>) {
     while bytes.len() >= 12 {
         let (name_len, desc_len) = (u32_at(bytes, 0) as usize, u32_at(bytes, 4) as usize);
         let kind = u32_at(bytes, 8);
-        let Some(desc_at) = name_len.checked_add(12).map(|end| end.next_multiple_of(align)) else { return };
-        let Some(end) = desc_at.checked_add(desc_len) else { return };
-        let (Some(name), Some(desc)) = (bytes.get(12..12 + name_len), bytes.get(desc_at..end)) else { return };
+        let Some(desc_at) = name_len
+            .checked_add(12)
+            .map(|end| end.next_multiple_of(align))
+        else {
+            return;
+        };
+        let Some(end) = desc_at.checked_add(desc_len) else {
+            return;
+        };
+        let (Some(name), Some(desc)) = (bytes.get(12..12 + name_len), bytes.get(desc_at..end))
+        else {
+            return;
+        };
         let owner = name.strip_suffix(b"\0").unwrap_or(name).to_vec();
-        notes.push(Note { owner, kind, desc: desc.to_vec() });
+        notes.push(Note {
+            owner,
+            kind,
+            desc: desc.to_vec(),
+        });
         bytes = bytes.get(end.next_multiple_of(align)..).unwrap_or_default();
     }
 }
@@ -165,10 +195,17 @@ fn inside(len: u64, at: u64, size: u64, what: &'static str) -> Result<(), ElfErr
 }
 
 /// Reads `size` bytes at `at` after checking that the file has them.
-fn read_exact(file: &File, len: u64, at: u64, size: u64, what: &'static str) -> Result<Vec<u8>, ElfError> {
+fn read_exact(
+    file: &File,
+    len: u64,
+    at: u64,
+    size: u64,
+    what: &'static str,
+) -> Result<Vec<u8>, ElfError> {
     inside(len, at, size, what)?;
     let mut bytes = vec![0; size as usize];
-    file.read_exact_at(&mut bytes, at).map_err(|error| ElfError::Read(error.to_string()))?;
+    file.read_exact_at(&mut bytes, at)
+        .map_err(|error| ElfError::Read(error.to_string()))?;
     Ok(bytes)
 }
 

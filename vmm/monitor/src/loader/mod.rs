@@ -38,7 +38,9 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// Not readable as an ELF file for this machine.
-    #[error("{path} is not a Unik image: {source}; build one with `cargo unik build`, or `cargo unik pack` from a static program")]
+    #[error(
+        "{path} is not a Unik image: {source}; build one with `cargo unik build`, or `cargo unik pack` from a static program"
+    )]
     Elf {
         /// As given.
         path: PathBuf,
@@ -46,13 +48,17 @@ pub enum LoadError {
         source: ElfError,
     },
     /// An ELF file that does not boot.
-    #[error("{path} is an ordinary program, not a Unik image: make one with `cargo unik pack {path} -o {path}.unik`")]
+    #[error(
+        "{path} is an ordinary program, not a Unik image: make one with `cargo unik pack {path} -o {path}.unik`"
+    )]
     NotBootable {
         /// As given.
         path: PathBuf,
     },
     /// Made by another version.
-    #[error("{path} follows version {image} of the Unik contract, this monitor version {monitor}: rebuild the image with `cargo unik build`, or use the unik-vmm of the same release")]
+    #[error(
+        "{path} follows version {image} of the Unik contract, this monitor version {monitor}: rebuild the image with `cargo unik build`, or use the unik-vmm of the same release"
+    )]
     Version {
         /// As given.
         path: PathBuf,
@@ -100,16 +106,35 @@ pub struct Image {
 impl Image {
     /// Opens `path` and finds out what it is.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
-        let file = File::open(path).map_err(|source| LoadError::Open { path: path.into(), source })?;
-        let meta = file.metadata().map_err(|source| LoadError::Read { path: path.into(), source })?;
+        let file = File::open(path).map_err(|source| LoadError::Open {
+            path: path.into(),
+            source,
+        })?;
+        let meta = file.metadata().map_err(|source| LoadError::Read {
+            path: path.into(),
+            source,
+        })?;
         if !meta.is_file() {
             let source = std::io::Error::other("it is not a regular file");
-            return Err(LoadError::Read { path: path.into(), source });
+            return Err(LoadError::Read {
+                path: path.into(),
+                source,
+            });
         }
-        let elf = Elf::read(&file, meta.len()).map_err(|source| LoadError::Elf { path: path.into(), source })?;
+        let elf = Elf::read(&file, meta.len()).map_err(|source| LoadError::Elf {
+            path: path.into(),
+            source,
+        })?;
         let entry = entry(path, &elf)?;
         let manifest = manifest(path, &elf)?;
-        let image = Self { path: path.into(), file, len: meta.len(), entry, manifest, loads: elf.loads };
+        let image = Self {
+            path: path.into(),
+            file,
+            len: meta.len(),
+            entry,
+            manifest,
+            loads: elf.loads,
+        };
         image.check()?;
         Ok(image)
     }
@@ -120,24 +145,42 @@ impl Image {
         if self.manifest.is_some() {
             ram.map_file(&self.file, self.len, layout::IMAGE_PADDR)?;
         } else {
-            self.loads.iter().try_for_each(|load| self.copy(load, ram))?;
+            self.loads
+                .iter()
+                .try_for_each(|load| self.copy(load, ram))?;
         }
         Ok(end)
     }
 
     /// The first physical address after everything the image occupies.
     pub fn end(&self) -> u64 {
-        let segments = self.loads.iter().map(|l| l.paddr + l.mem_len).max().unwrap_or(0);
-        let file = if self.manifest.is_some() { layout::IMAGE_PADDR + self.len } else { 0 };
+        let segments = self
+            .loads
+            .iter()
+            .map(|l| l.paddr + l.mem_len)
+            .max()
+            .unwrap_or(0);
+        let file = if self.manifest.is_some() {
+            layout::IMAGE_PADDR + self.len
+        } else {
+            0
+        };
         segments.max(file).next_multiple_of(unik_abi::PAGE_SIZE)
     }
 
     fn check(&self) -> Result<(), LoadError> {
-        let damaged = |what| Err(LoadError::Damaged { path: self.path.clone(), what });
+        let damaged = |what| {
+            Err(LoadError::Damaged {
+                path: self.path.clone(),
+                what,
+            })
+        };
         if self.loads.is_empty() {
             return damaged("it has nothing to load");
         }
-        let inside = |l: &Load| u64::from(self.entry) >= l.paddr && u64::from(self.entry) < l.paddr + l.file_len;
+        let inside = |l: &Load| {
+            u64::from(self.entry) >= l.paddr && u64::from(self.entry) < l.paddr + l.file_len
+        };
         if !self.loads.iter().any(inside) {
             return damaged("its entry point lies outside its segments");
         }
@@ -156,7 +199,11 @@ impl Image {
     /// Copies one segment of a foreign kernel; fresh RAM is zero already.
     fn copy(&self, load: &Load, ram: &GuestRam) -> Result<(), LoadError> {
         const CHUNK: u64 = 1 << 20;
-        let place = || LoadError::Place { path: self.path.clone(), at: load.paddr, len: load.mem_len };
+        let place = || LoadError::Place {
+            path: self.path.clone(),
+            at: load.paddr,
+            len: load.mem_len,
+        };
         if !unik_host::memory::contains(ram.view(), load.paddr, load.mem_len) {
             return Err(place());
         }
@@ -165,8 +212,13 @@ impl Image {
             let mut bytes = vec![0; CHUNK.min(load.file_len - done) as usize];
             self.file
                 .read_exact_at(&mut bytes, load.offset + done)
-                .map_err(|source| LoadError::Read { path: self.path.clone(), source })?;
-            ram.view().write_slice(&bytes, GuestAddress(load.paddr + done)).map_err(|_| place())?;
+                .map_err(|source| LoadError::Read {
+                    path: self.path.clone(),
+                    source,
+                })?;
+            ram.view()
+                .write_slice(&bytes, GuestAddress(load.paddr + done))
+                .map_err(|_| place())?;
             done += bytes.len() as u64;
         }
         Ok(())
@@ -179,21 +231,36 @@ fn entry(path: &Path, elf: &Elf) -> Result<u32, LoadError> {
     };
     let value = match desc.len() {
         4 => desc.try_into().ok().map(u32::from_le_bytes),
-        8 => desc.try_into().ok().map(u64::from_le_bytes).and_then(|v| u32::try_from(v).ok()),
+        8 => desc
+            .try_into()
+            .ok()
+            .map(u64::from_le_bytes)
+            .and_then(|v| u32::try_from(v).ok()),
         _ => None,
     };
-    value.ok_or_else(|| LoadError::Damaged { path: path.into(), what: "its entry note makes no sense" })
+    value.ok_or_else(|| LoadError::Damaged {
+        path: path.into(),
+        what: "its entry note makes no sense",
+    })
 }
 
 fn manifest(path: &Path, elf: &Elf) -> Result<Option<Vec<u8>>, LoadError> {
-    let Some(desc) = elf.note(&NOTE_OWNER[..NOTE_OWNER.len() - 1], NOTE_VERSION) else { return Ok(None) };
+    let Some(desc) = elf.note(&NOTE_OWNER[..NOTE_OWNER.len() - 1], NOTE_VERSION) else {
+        return Ok(None);
+    };
     let Some((version, manifest)) = desc.split_first_chunk::<4>() else {
-        return Err(LoadError::Damaged { path: path.into(), what: "its Unik note is too short" });
+        return Err(LoadError::Damaged {
+            path: path.into(),
+            what: "its Unik note is too short",
+        });
     };
     let image = u32::from_le_bytes(*version);
     if image != ABI_VERSION {
-        return Err(LoadError::Version { path: path.into(), image, monitor: ABI_VERSION });
+        return Err(LoadError::Version {
+            path: path.into(),
+            image,
+            monitor: ABI_VERSION,
+        });
     }
     Ok(Some(manifest.to_vec()))
 }
-

@@ -18,7 +18,9 @@ pub type ExitValue = u32;
 impl Bus {
     /// A bus with the fixed ports.
     pub fn new() -> Self {
-        Self { debug: Mutex::new(DebugPort::new(std::io::stderr())) }
+        Self {
+            debug: Mutex::new(DebugPort::new(std::io::stderr())),
+        }
     }
 
     /// A guest's `out`. Ports without a device swallow it, as on a PC.
@@ -33,7 +35,11 @@ impl Bus {
 
     /// A guest's `in`. Ports without a device read as all ones.
     pub fn port_read(&self, port: u16, data: &mut [u8]) {
-        data.fill(if port == PORT_DEBUG { debug_port::PRESENT } else { 0xff });
+        data.fill(if port == PORT_DEBUG {
+            debug_port::PRESENT
+        } else {
+            0xff
+        });
     }
 
     /// A guest's write outside memory.

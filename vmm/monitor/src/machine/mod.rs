@@ -43,7 +43,12 @@ impl Capabilities {
         let policy = std::thread::Builder::new()
             .name("unik-cpuid".into())
             .stack_size(64 << 10)
-            .spawn(move || Ok(Policy::new(&cpuid::supported(&asked)?, cpuid::this_processor)))
+            .spawn(move || {
+                Ok(Policy::new(
+                    &cpuid::supported(&asked)?,
+                    cpuid::this_processor,
+                ))
+            })
             .map_err(Error::host("start a thread"))?;
         Ok(Self { kvm, policy })
     }
@@ -68,8 +73,16 @@ impl Machine {
         let vm = Vm::new(&capabilities.kvm)?;
         vm.add_ram(&ram)?;
         vm.split_irqchip()?;
-        let vcpus = (0..size.cpus).map(|id| vm.create_vcpu(id)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { vm: Arc::new(vm), ram, bus: Arc::new(Bus::new()), vcpus, policy: capabilities.policy })
+        let vcpus = (0..size.cpus)
+            .map(|id| vm.create_vcpu(id))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            vm: Arc::new(vm),
+            ram,
+            bus: Arc::new(Bus::new()),
+            vcpus,
+            policy: capabilities.policy,
+        })
     }
 
     /// Frequency of the guest's time stamp counter in kHz.
@@ -86,7 +99,11 @@ impl Machine {
     pub fn start(self, entry: u32, placed: Placed) -> Result<Running, Error> {
         let policy = match self.policy.join() {
             Ok(policy) => policy?,
-            Err(_) => return Err(Error::host("ask for the CPU's features")(std::io::Error::other("a thread panicked"))),
+            Err(_) => {
+                return Err(Error::host("ask for the CPU's features")(
+                    std::io::Error::other("a thread panicked"),
+                ));
+            }
         };
         let count = self.vcpus.len() as u8;
         for vcpu in &self.vcpus {

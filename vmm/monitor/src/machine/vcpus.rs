@@ -52,7 +52,10 @@ struct Outcome {
 
 impl Outcome {
     fn announce(&self, ending: Ending) {
-        self.ending.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(ending);
+        self.ending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(ending);
         // Writing fails only when the counter is full: then it is announced already.
         let _ = self.announced.write(1);
     }
@@ -73,8 +76,17 @@ impl Running {
     pub(super) fn start(vm: Arc<Vm>, bus: Arc<Bus>, vcpus: Vec<Vcpu>) -> Result<Self, Error> {
         signals::install_kick().map_err(Error::host("set up a signal"))?;
         let announced = EventFd::new(EFD_NONBLOCK).map_err(Error::host("create an event"))?;
-        let outcome = Arc::new(Outcome { ending: Mutex::new(None), announced });
-        let mut running = Self { vm, bus, outcome, kickers: Vec::new(), threads: Vec::new() };
+        let outcome = Arc::new(Outcome {
+            ending: Mutex::new(None),
+            announced,
+        });
+        let mut running = Self {
+            vm,
+            bus,
+            outcome,
+            kickers: Vec::new(),
+            threads: Vec::new(),
+        };
         for vcpu in vcpus {
             running.spawn(vcpu)?;
         }
@@ -111,7 +123,11 @@ impl Running {
             let _ = thread.join();
         }
         self.bus.flush();
-        self.outcome.ending.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.outcome
+            .ending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
@@ -146,6 +162,10 @@ fn run(vcpu: &mut Vcpu, bus: &Bus) -> Option<Ending> {
             Err(error) => return Some(Ending::Host(error)),
         };
         let registers = Box::new(vcpu.registers());
-        return Some(Ending::Crash { vcpu: vcpu.id(), cause, registers });
+        return Some(Ending::Crash {
+            vcpu: vcpu.id(),
+            cause,
+            registers,
+        });
     }
 }

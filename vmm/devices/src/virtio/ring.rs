@@ -1,0 +1,193 @@
+//! A split virtqueue as a device uses it, around rust-vmm's `Queue`.
+//!
+//! What this adds: a chain is read once and checked as a whole before anybody uses it ([`Chain`]), a driver's nonsense ends
+//! as [`Broken`] instead of being skipped, and a driver without event indices can refuse interrupts.
+
+use std::sync::atomic::Ordering;
+
+use virtio_bindings::bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+use super::Broken;
+
+/// A piece of guest RAM; every byte was checked to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    addr: GuestAddress,
+    len: u32,
+}
+
+impl Segment {
+    fn new(mem: &GuestMemoryMmap, addr: GuestAddress, len: u32) -> Result<Self, Broken> {
+        if mem.check_range(addr, len as usize) {
+            Ok(Self { addr, len })
+        } else {
+            Err(Broken)
+        }
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends at most `limit` bytes from the front to `out`, takes them off, and returns how many.
+    pub fn read_front(
+        &mut self,
+        mem: &GuestMemoryMmap,
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> Result<usize, Broken> {
+        let take = limit.min(self.len as usize);
+        let start = out.len();
+        out.resize(start + take, 0);
+        mem.read_slice(&mut out[start..], self.addr)
+            .map_err(|_| Broken)?;
+        self.advance(take);
+        Ok(take)
+    }
+
+    /// Fills the front from `data`, takes it off, and returns how many bytes went in.
+    pub fn write_front(&mut self, mem: &GuestMemoryMmap, data: &[u8]) -> Result<usize, Broken> {
+        let take = data.len().min(self.len as usize);
+        mem.write_slice(&data[..take], self.addr)
+            .map_err(|_| Broken)?;
+        self.advance(take);
+        Ok(take)
+    }
+
+    fn advance(&mut self, by: usize) {
+        self.addr = GuestAddress(self.addr.0 + by as u64);
+        self.len -= by as u32;
+    }
+}
+
+/// A descriptor chain: what the device may read and what it may write, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Names the chain in the used ring.
+    pub head: u16,
+    /// For the device to read.
+    pub readable: Vec<Segment>,
+    /// For the device to write.
+    pub writable: Vec<Segment>,
+}
+
+/// A queue between reset and reset.
+#[derive(Debug)]
+pub struct Ring {
+    queue: Queue,
+}
+
+impl Ring {
+    /// A queue that holds at most `max` entries, a power of two up to 32768.
+    pub(super) fn new(max: u16) -> Self {
+        let max = if max.is_power_of_two() && max <= 32768 {
+            max
+        } else {
+            1
+        };
+        Self {
+            queue: Queue::new(max).unwrap_or_default(),
+        }
+    }
+
+    /// For the transport, until the driver says DRIVER_OK.
+    pub(super) fn registers(&mut self) -> &mut Queue {
+        &mut self.queue
+    }
+
+    /// Whether the driver set it up.
+    pub fn ready(&self) -> bool {
+        self.queue.ready()
+    }
+
+    /// Whether descriptor table and rings lie in guest RAM.
+    pub(super) fn valid(&self, mem: &GuestMemoryMmap) -> bool {
+        self.queue.is_valid(mem)
+    }
+
+    /// The next chain that the driver made available.
+    pub fn pop(&mut self, mem: &GuestMemoryMmap) -> Result<Option<Chain>, Broken> {
+        if !self.queue.ready() {
+            return Ok(None);
+        }
+        let limit = usize::from(self.queue.size());
+        let Some(descriptors) = self.queue.iter(mem).map_err(|_| Broken)?.next() else {
+            return Ok(None);
+        };
+        let mut chain = Chain {
+            head: descriptors.head_index(),
+            readable: Vec::new(),
+            writable: Vec::new(),
+        };
+        let (mut count, mut unfinished) = (0, true);
+        for descriptor in descriptors {
+            (count, unfinished) = (count + 1, descriptor.has_next());
+            let segment = Segment::new(mem, descriptor.addr(), descriptor.len())?;
+            match (descriptor.is_write_only(), chain.writable.is_empty()) {
+                _ if count > limit => return Err(Broken),
+                (true, _) => chain.writable.push(segment),
+                (false, true) => chain.readable.push(segment),
+                (false, false) => return Err(Broken), // what is to be read comes first (2.7.4.2)
+            }
+        }
+        // A chain that promises more than it has loops or points nowhere.
+        if unfinished {
+            Err(Broken)
+        } else {
+            Ok(Some(chain))
+        }
+    }
+
+    /// Whether [`Self::pop`] would find a chain.
+    pub fn has_available(&self, mem: &GuestMemoryMmap) -> Result<bool, Broken> {
+        if !self.queue.ready() {
+            return Ok(false);
+        }
+        let index = self
+            .queue
+            .avail_idx(mem, Ordering::Acquire)
+            .map_err(|_| Broken)?;
+        Ok(index.0 != self.queue.next_avail())
+    }
+
+    /// Gives a chain back; `written` bytes of its writable part were filled.
+    pub fn push(&mut self, mem: &GuestMemoryMmap, head: u16, written: u32) -> Result<(), Broken> {
+        self.queue.add_used(mem, head, written).map_err(|_| Broken)
+    }
+
+    /// Whether the driver wants an interrupt for what was given back since the last time this was asked.
+    pub fn wants_interrupt(&mut self, mem: &GuestMemoryMmap) -> Result<bool, Broken> {
+        let wanted = self.queue.needs_notification(mem).map_err(|_| Broken)?;
+        if self.queue.event_idx_enabled() {
+            return Ok(wanted);
+        }
+        let flags: u16 = mem
+            .load(GuestAddress(self.queue.avail_ring()), Ordering::Acquire)
+            .map_err(|_| Broken)?;
+        Ok(u16::from_le(flags) & VRING_AVAIL_F_NO_INTERRUPT as u16 == 0)
+    }
+
+    /// Asks the driver not to ring while we are looking anyway. Only a hint.
+    pub fn quiet(&mut self, mem: &GuestMemoryMmap) -> Result<(), Broken> {
+        if !self.queue.ready() {
+            return Ok(());
+        }
+        self.queue.disable_notification(mem).map_err(|_| Broken)
+    }
+
+    /// Asks the driver to ring for the next chain. `true`: there is one already, look again.
+    pub fn listen(&mut self, mem: &GuestMemoryMmap) -> Result<bool, Broken> {
+        if !self.queue.ready() {
+            return Ok(false);
+        }
+        self.queue.enable_notification(mem).map_err(|_| Broken)
+    }
+}
