@@ -108,4 +108,7 @@ pub struct ControlPage {
     pub message_len: u64,
     /// What happened, UTF-8.
     pub message: [u8; MESSAGE_LEN],
+    /// Bit `n` set by the monitor: nobody reads what the program writes to descriptor `n` (1 or 2) any more; such a write fails with
+    /// EPIPE. Then [`CONTROL_VECTOR`] is raised. Never cleared.
+    pub hangups: u64,
 }
