@@ -7,15 +7,25 @@
 //! - [`vcpu`]: one virtual CPU; its exits are an enum ([`vcpu::Exit`]) that somebody else dispatches.
 //! - [`cpuid`]: what the guest's `cpuid` answers.
 //! - [`signals`]: signals as a file descriptor, and the kick that takes a vCPU out of the guest.
-//! - [`clock`]: the time stamp counter and the wall clock.
 //! - [`poll`]: waiting for file descriptors.
+//! - [`clock`]: the time stamp counter and the wall clock.
+//! - [`entropy`], [`terminal`]: small questions to the kernel.
 
 pub mod clock;
 pub mod cpuid;
+pub mod entropy;
 pub mod kvm;
 pub mod memory;
 pub mod poll;
 pub mod signals;
+pub mod terminal;
 pub mod vcpu;
 
 pub use vmm_sys_util::eventfd::EventFd;
+
+use std::io;
+
+/// An event counter that never blocks.
+pub fn event() -> io::Result<EventFd> {
+    EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
+}

@@ -4,14 +4,16 @@
 //! from another thread.
 
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
 
 use kvm_bindings::{
-    CpuId, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, Msrs, kvm_msr_entry, kvm_regs, kvm_segment,
+    CpuId, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, KVMIO, Msrs, kvm_device_attr, kvm_msr_entry, kvm_regs, kvm_segment,
     kvm_sregs, kvm_xcrs,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
+use vmm_sys_util::ioctl::ioctl_with_ref;
 
+use crate::clock;
 use crate::kvm::{KvmError, failed};
 use crate::signals;
 
@@ -143,6 +145,30 @@ impl Vcpu {
         }
     }
 
+    /// Guest TSC minus host TSC (both count at the same rate). KVM tells exactly, or else the guest's counter is read between two
+    /// readings of the host's.
+    pub fn tsc_offset(&self) -> i64 {
+        self.exact_tsc_offset().unwrap_or_else(|| {
+            let before = clock::tsc();
+            let guest = self.msr(MSR_TSC).unwrap_or(before);
+            let after = clock::tsc();
+            guest.wrapping_sub(before + after.saturating_sub(before) / 2) as i64
+        })
+    }
+
+    fn exact_tsc_offset(&self) -> Option<i64> {
+        let mut offset = 0i64;
+        let attr = kvm_device_attr {
+            group: KVM_VCPU_TSC_CTRL,
+            attr: u64::from(KVM_VCPU_TSC_OFFSET),
+            addr: &raw mut offset as u64,
+            ..Default::default()
+        };
+        // SAFETY: the descriptor is a vCPU's, and this attribute is 8 bytes, which `offset` has room for.
+        let result = unsafe { ioctl_with_ref(&self.fd, request::KVM_GET_DEVICE_ATTR(), &attr) };
+        (result == 0).then_some(offset)
+    }
+
     /// Sets a model-specific register.
     pub fn set_msr(&self, index: u32, data: u64) -> Result<(), KvmError> {
         let entry = kvm_msr_entry {
@@ -268,6 +294,13 @@ impl Vcpu {
     }
 }
 
+mod request {
+    //! Request numbers that kvm-ioctls does not export.
+    use super::{KVMIO, kvm_device_attr};
+    vmm_sys_util::ioctl_iow_nr!(KVM_GET_DEVICE_ATTR, KVMIO, 0xe2, kvm_device_attr);
+}
+
+const MSR_TSC: u32 = 0x10;
 const CR4_OSFXSR: u64 = 1 << 9;
 const CR4_OSXSAVE: u64 = 1 << 18;
 
@@ -361,6 +394,7 @@ fn internal_error(run: &kvm_bindings::kvm_run) -> InternalError {
 pub struct Kicker {
     run: *mut kvm_bindings::kvm_run,
     thread: AtomicI32,
+    kicked: AtomicBool,
 }
 
 // SAFETY: the only access through `run` is an atomic store to one byte.
@@ -388,6 +422,7 @@ impl Kicker {
         Ok(Self {
             run: run.cast(),
             thread: AtomicI32::new(0),
+            kicked: AtomicBool::new(false),
         })
     }
 
@@ -396,8 +431,14 @@ impl Kicker {
         self.thread.store(signals::thread_id(), Ordering::Release);
     }
 
+    /// Whether an interruption came from [`Self::kick`], not from some other signal.
+    pub fn kicked(&self) -> bool {
+        self.kicked.load(Ordering::Acquire)
+    }
+
     /// Makes the current or next [`Vcpu::run`] return [`Exit::Interrupted`], and every later one.
     pub fn kick(&self) {
+        self.kicked.store(true, Ordering::Release);
         // SAFETY: `run` stays mapped as long as `self`; the byte is only ever accessed as an atomic by us and by the kernel.
         unsafe { AtomicU8::from_ptr(&raw mut (*self.run).immediate_exit) }
             .store(1, Ordering::SeqCst);

@@ -4,21 +4,26 @@
 //! - [`plan`]: arguments and the image's manifest to one resolved [`plan::Plan`].
 //! - [`loader`]: image files to guest memory.
 //! - [`handover`] and [`config`]: what the guest finds in the boot area.
-//! - [`machine`]: the builder of virtual machines, their bus and vCPU threads.
-//! - [`run`]: the event loop; signals in, the end out.
-//! - [`report`]: how the guest ended, as words and as an exit code.
+//! - [`machine`]: the builder of virtual machines, their bus, devices in their places and vCPU threads.
+//! - [`streams`], [`input`]: the host's standard streams.
+//! - [`run`]: one run and its event loop; signals in ([`signals`]), the end out.
+//! - [`control`]: the page that guest and monitor share.
+//! - [`report`]: how the guest ended, as words and as an exit code ([`exit_codes`]).
 //! - [`timings`]: `--timings`.
-//! - [`exit_codes`]: the table of exit codes.
 #![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod error;
 pub mod exit_codes;
 pub mod handover;
+pub mod input;
 pub mod loader;
 pub mod machine;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod signals;
+pub mod streams;
 pub mod timings;

@@ -1,9 +1,8 @@
 //! How the guest ended, as words and as an exit code. Nothing the guest says is believed: text is clamped and escaped.
 
-use unik_abi::control::{ControlPage, ExitReport, MESSAGE_LEN};
-use unik_abi::layout::CONTROL_PAGE_PADDR;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use unik_abi::control::ExitReport;
 
+use crate::control::LastWords;
 use crate::exit_codes;
 use crate::machine::vcpus::{CrashCause, Ending};
 
@@ -16,67 +15,10 @@ pub struct Report {
     pub code: u8,
 }
 
-/// What the control page of a stopped guest says.
-#[derive(Clone, Debug)]
-pub struct Control {
-    words: [u64; WORDS],
-    /// The message, at most [`MESSAGE_LEN`] bytes.
-    message: Vec<u8>,
-}
-
-/// 8-byte fields before the message.
-const WORDS: usize = core::mem::offset_of!(ControlPage, message) / 8;
-
-impl Control {
-    /// Reads the page once.
-    pub fn read(mem: &GuestMemoryMmap) -> Self {
-        let mut words = [0u64; WORDS];
-        for (i, word) in words.iter_mut().enumerate() {
-            *word = mem
-                .read_obj(GuestAddress(CONTROL_PAGE_PADDR + 8 * i as u64))
-                .unwrap_or(0);
-        }
-        let len =
-            words[word_of(core::mem::offset_of!(ControlPage, message_len))].min(MESSAGE_LEN as u64);
-        let mut message = vec![0; len as usize];
-        let at = CONTROL_PAGE_PADDR + core::mem::offset_of!(ControlPage, message) as u64;
-        let _ = mem.read_slice(&mut message, GuestAddress(at));
-        Self { words, message }
-    }
-
-    /// The guest's TSC at each phase.
-    pub fn phases(&self) -> &[u64] {
-        &self.words[..unik_abi::control::PHASES]
-    }
-
-    fn field(&self, offset: usize) -> u64 {
-        self.words[word_of(offset)]
-    }
-
-    /// The message with everything but printable characters and line ends escaped.
-    fn message(&self) -> String {
-        let text = String::from_utf8_lossy(&self.message);
-        let mut out = String::with_capacity(text.len());
-        for c in text.trim_end().chars() {
-            match c {
-                '\n' => out.push_str("\n  "),
-                '\t' => out.push('\t'),
-                c if c.is_control() => out.extend(c.escape_default()),
-                c => out.push(c),
-            }
-        }
-        out
-    }
-}
-
-const fn word_of(offset: usize) -> usize {
-    offset / 8
-}
-
 /// Puts `ending` into words.
-pub fn report(ending: &Ending, control: &Control, name: &str) -> Report {
+pub fn report(ending: &Ending, words: &LastWords, name: &str) -> Report {
     match ending {
-        Ending::Exit(value) => exit(*value, control, name),
+        Ending::Exit(value) => exit(*value, words, name),
         Ending::Crash {
             vcpu,
             cause,
@@ -92,6 +34,14 @@ pub fn report(ending: &Ending, control: &Control, name: &str) -> Report {
                 code: exit_codes::CRASH,
             }
         }
+        Ending::Stopped(signal) => Report {
+            text: format!("unik: {name} did not react to signal {signal} and was stopped\n"),
+            code: exit_codes::signal(*signal),
+        },
+        Ending::Vanished => Report {
+            text: format!("unik: {name} stopped without a report\n"),
+            code: exit_codes::CRASH,
+        },
         Ending::Host(error) => Report {
             text: format!("error: {error}\n"),
             code: exit_codes::HOST,
@@ -99,8 +49,8 @@ pub fn report(ending: &Ending, control: &Control, name: &str) -> Report {
     }
 }
 
-fn exit(value: u32, control: &Control, name: &str) -> Report {
-    let said = control.message();
+fn exit(value: u32, words: &LastWords, name: &str) -> Report {
+    let said = &words.message;
     let (text, code) = match ExitReport::from_u32(value) {
         Some(ExitReport::Exited(code)) => (String::new(), code),
         Some(ExitReport::Signaled(signal)) => (
@@ -117,7 +67,7 @@ fn exit(value: u32, control: &Control, name: &str) -> Report {
             ),
             exit_codes::OUT_OF_MEMORY,
         ),
-        Some(ExitReport::NucleusFault) => (nucleus_fault(control, name, &said), exit_codes::CRASH),
+        Some(ExitReport::NucleusFault) => (nucleus_fault(words, name), exit_codes::CRASH),
         Some(ExitReport::Refused) => (
             format!("unik: {name}: the library OS refused to start: {said}\n"),
             exit_codes::CONFIG,
@@ -130,15 +80,18 @@ fn exit(value: u32, control: &Control, name: &str) -> Report {
     Report { text, code }
 }
 
-fn nucleus_fault(control: &Control, name: &str, said: &str) -> String {
-    use core::mem::offset_of;
+fn nucleus_fault(words: &LastWords, name: &str) -> String {
+    let LastWords {
+        vector,
+        error,
+        rip,
+        rsp,
+        addr,
+        message,
+        ..
+    } = words;
     format!(
-        "unik: {name}: exception {} in ring 0, error code {:#x}, rip {:#x}, rsp {:#x}, address {:#x} {said}\n",
-        control.field(offset_of!(ControlPage, fault_vector)),
-        control.field(offset_of!(ControlPage, fault_error)),
-        control.field(offset_of!(ControlPage, fault_rip)),
-        control.field(offset_of!(ControlPage, fault_rsp)),
-        control.field(offset_of!(ControlPage, fault_addr)),
+        "unik: {name}: exception {vector} in ring 0, error code {error:#x}, rip {rip:#x}, rsp {rsp:#x}, address {addr:#x} {message}\n",
     )
 }
 

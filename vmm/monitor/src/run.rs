@@ -1,27 +1,45 @@
 //! One run: plan, machine, event loop, report.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use unik_devices::rng::Rng;
+use unik_host::clock;
+use unik_host::poll::{self, Watch};
 use unik_host::signals::SignalFd;
-use unik_host::{clock, poll};
+use vm_memory::GuestMemoryMmap;
 
 use crate::cli::RunArgs;
+use crate::config::Records;
+use crate::control::{LastWords, Mailbox};
 use crate::error::Error;
 use crate::handover::Handover;
+use crate::input::{Input, Wants};
 use crate::loader::Image;
-use crate::machine::vcpus::{Ending, Running};
-use crate::machine::{Capabilities, Machine, Size};
+use crate::machine::console::Pump;
+use crate::machine::rng::{HostEntropy, RngWindow};
+use crate::machine::slot::Slot;
+use crate::machine::vcpus::{Ending, Entry, Running};
+use crate::machine::{self, Machine, Size};
 use crate::plan::Plan;
-use crate::report::{self, Control};
+use crate::report;
+use crate::signals::{Policy, Verdict};
+use crate::streams::Streams;
 use crate::timings::{Clock, Timings};
+
+/// How often a process in the background looks whether its terminal came back.
+const FOREGROUND_CHECK: Duration = Duration::from_millis(200);
 
 /// Runs an image and returns the process's exit code.
 pub fn run(args: &RunArgs, clock: Clock) -> Result<u8, Error> {
     let mut timings = Timings::new(clock);
+    // Before the first thread, so that every thread leaves the signals to the event loop.
     let signals = SignalFd::block_forwarded().map_err(Error::host("take over signals"))?;
-    let capabilities = Capabilities::ask()?;
+    let first = machine::prepare()?;
     let image = Image::open(&args.image)?;
     let plan = Plan::new(args, &image)?;
-    let mut machine = Machine::build(
-        capabilities,
+    let mut machine = Machine::new(
+        first,
         Size {
             memory: plan.memory,
             cpus: plan.cpus,
@@ -31,62 +49,165 @@ pub fn run(args: &RunArgs, clock: Clock) -> Result<u8, Error> {
     let free = image.load(&mut machine.ram)?;
     machine.ram.advise_huge_from(free);
     timings.mark("image mapped");
-    let tsc_khz = machine.tsc_khz().unwrap_or(0);
-    let module = complete_records(&plan, tsc_khz);
-    let handover = Handover {
-        regions: machine.ram.regions(),
-        cmdline: "",
-        module: module.as_bytes(),
-    };
-    let placed = handover.write(machine.ram.view())?;
-    let memory = machine.ram.view().clone();
-    let running = machine.start(image.entry, placed)?;
-    let ending = event_loop(running, signals)?;
-    let control = Control::read(&memory);
-    let report = report::report(&ending, &control, &plan.name);
+    let mut records = plan.records.clone();
+    let streams = Streams::connect(&mut machine, &mut records)?;
+    attach_entropy(&mut machine);
+    let guest = Guest::of(&machine);
+    complete(&mut records, &plan, &guest);
+    let entry = enter(&image, &machine, &records)?;
+    let running = machine.power_on(entry)?;
+    let ending = Supervisor::new(running, streams, &guest)?.watch(signals)?;
+    let words = LastWords::read(&guest.mem);
+    let report = report::report(&ending, &words, &plan.name);
     eprint!("{}", report.text);
     if let Some(format) = plan.timings {
-        for (phase, tsc) in [
-            "guest entered",
-            "library OS start",
-            "library OS ready",
-            "main reached",
-            "exit",
-        ]
-        .iter()
-        .zip(control.phases())
-        {
-            timings.mark_guest(phase, *tsc);
-        }
-        timings.mark("monitor exit");
-        eprint!("{}", timings.render(format, tsc_khz));
+        timings.mark_guest_phases(&words.phases, guest.tsc_offset);
+        timings.mark("monitor done");
+        eprint!("{}", timings.render(format, guest.tsc_khz));
     }
     Ok(report.code)
 }
 
-fn complete_records(plan: &Plan, tsc_khz: u32) -> crate::config::Records {
-    let mut records = plan.records.clone();
-    let (wall_ns, wall_tsc) = clock::wall_and_tsc();
-    records.add("cpus", plan.cpus.to_string());
-    records.add("tsc_khz", tsc_khz.to_string());
-    records.add("wall_ns", wall_ns.to_string());
-    records.add("wall_tsc", wall_tsc.to_string());
-    records.add("monitor", "unik");
-    records
+/// What is needed of a machine after it was given away to run.
+struct Guest {
+    mem: GuestMemoryMmap,
+    tsc_khz: u32,
+    tsc_offset: i64,
 }
 
-fn event_loop(running: Running, mut signals: SignalFd) -> Result<Ending, Error> {
-    use std::os::fd::AsRawFd;
-    loop {
-        let ready = poll::readable(&[running.ended_fd(), signals.as_raw_fd()])
-            .map_err(Error::host("wait for events"))?;
-        if ready[0] {
-            break;
-        }
-        if let Some(signal) = signals.next() {
-            running.stop();
-            return Ok(Ending::Exit(0x100 | signal as u32));
+impl Guest {
+    fn of(machine: &Machine) -> Self {
+        Self {
+            mem: machine.ram.view().clone(),
+            tsc_khz: machine.tsc_khz,
+            tsc_offset: machine.tsc_offset,
         }
     }
-    Ok(running.stop().unwrap_or(Ending::Exit(0x200)))
+}
+
+fn attach_entropy(machine: &mut Machine) {
+    let place = machine.next_place();
+    let mem = machine.ram.view().clone();
+    let slot = Slot::new(Rng::new(HostEntropy), mem, place.line);
+    machine.attach(Arc::new(RngWindow(slot)));
+}
+
+/// Adds what only the machine knows.
+fn complete(records: &mut Records, plan: &Plan, guest: &Guest) {
+    let mut seed = [0u8; 32];
+    if unik_host::entropy::fill(&mut seed) {
+        let digits: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
+        records.add("seed", digits);
+    }
+    let (wall_ns, tsc) = clock::wall_and_tsc();
+    records.add("cpus", plan.cpus.to_string());
+    records.add("tsc_khz", guest.tsc_khz.to_string());
+    records.add("wall_ns", wall_ns.to_string());
+    records.add(
+        "wall_tsc",
+        tsc.wrapping_add_signed(guest.tsc_offset).to_string(),
+    );
+    records.add("monitor", "unik");
+}
+
+fn enter(image: &Image, machine: &Machine, records: &Records) -> Result<Entry, Error> {
+    let cmdline = machine.device_cmdline();
+    let handover = Handover {
+        regions: machine.ram.regions(),
+        cmdline: &cmdline,
+        module: records.as_bytes(),
+    };
+    Ok(Entry::Pvh {
+        address: image.entry,
+        placed: handover.write(machine.ram.view())?,
+        extended: image.manifest.is_some(),
+    })
+}
+
+/// The event loop of a running guest.
+struct Supervisor {
+    running: Running,
+    pump: Pump,
+    input: Input,
+    mailbox: Mailbox,
+    policy: Policy,
+}
+
+impl Supervisor {
+    fn new(running: Running, streams: Streams, guest: &Guest) -> Result<Self, Error> {
+        let mailbox = Mailbox::new(guest.mem.clone(), Arc::clone(&running.vm));
+        let far_end = mailbox.clone();
+        let pump = Pump::start(streams.outlets, move |stream| far_end.hang_up(stream))
+            .map_err(Error::host("start a thread"))?;
+        Ok(Self {
+            running,
+            pump,
+            input: streams.input,
+            mailbox,
+            policy: Policy::default(),
+        })
+    }
+
+    /// Serves the guest until it ends or is stopped.
+    fn watch(mut self, mut signals: SignalFd) -> Result<Ending, Error> {
+        let ending = loop {
+            let wants = self.input.advance();
+            let mut watches = [
+                Watch::readable(self.running.ended()),
+                Watch::readable(&signals),
+                self.input.bell().only_if(wants == Wants::Room),
+                self.input.stream().only_if(wants == Wants::Data),
+            ];
+            poll::wait(&mut watches, self.timeout(wants))
+                .map_err(Error::host("wait for events"))?;
+            if watches[0].ready {
+                break None;
+            }
+            if let Some(signal) = self.pass_on(&mut signals) {
+                break Some(Ending::Stopped(signal));
+            }
+            if watches[3].ready {
+                self.input.read();
+            }
+        };
+        self.finish(ending, signals)
+    }
+
+    fn timeout(&self, wants: Wants) -> Option<Duration> {
+        let check = (wants == Wants::Foreground).then_some(FOREGROUND_CHECK);
+        let patience = self.policy.timeout(Instant::now());
+        [check, patience].into_iter().flatten().min()
+    }
+
+    /// Passes signals on; `Some`: the guest is to be stopped because of this one.
+    fn pass_on(&mut self, signals: &mut SignalFd) -> Option<u8> {
+        let now = Instant::now();
+        while let Some(signal) = signals.next() {
+            let signal = signal as u8;
+            let handled = self.mailbox.handles(signal);
+            if self.policy.receive(signal, handled, now) == Verdict::Stop {
+                return Some(signal);
+            }
+            self.mailbox.send(signal);
+        }
+        self.policy.expired(now)
+    }
+
+    /// Stops the vCPUs and lets the last output out; a signal ends the wait for a reader that does not read.
+    fn finish(self, stopped: Option<Ending>, mut signals: SignalFd) -> Result<Ending, Error> {
+        let seen = self.running.stop();
+        let ending = stopped.or(seen).unwrap_or(Ending::Vanished);
+        self.pump.finish();
+        loop {
+            let mut watches = [Watch::readable(self.pump.done()), Watch::readable(&signals)];
+            poll::wait(&mut watches, None).map_err(Error::host("wait for events"))?;
+            if watches[0].ready {
+                self.pump.join();
+                return Ok(ending);
+            }
+            if signals.next().is_some() {
+                return Ok(ending);
+            }
+        }
+    }
 }

@@ -5,7 +5,18 @@
 
 use std::fmt::Write;
 
+use unik_abi::control::PHASES;
+
 use crate::cli::TimingsFormat;
+
+/// Names of [`unik_abi::control::Phase`], in its order.
+const PHASE_NAMES: [&str; PHASES] = [
+    "guest entered",
+    "library OS start",
+    "library OS ready",
+    "main reached",
+    "exit",
+];
 
 /// Started when the process starts, as near as a program can know it.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +59,13 @@ impl Timings {
         let last = self.reached.last().map_or(0, |&(_, at)| at);
         if (last..=unik_host::clock::tsc()).contains(&host_tsc) {
             self.reached.push((phase, host_tsc));
+        }
+    }
+
+    /// What the guest stamped, with the offset of its counter against the host's.
+    pub fn mark_guest_phases(&mut self, phases: &[u64; PHASES], tsc_offset: i64) {
+        for (name, &at) in PHASE_NAMES.iter().zip(phases) {
+            self.mark_guest(name, at.wrapping_sub(tsc_offset as u64));
         }
     }
 

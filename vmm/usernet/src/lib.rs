@@ -6,7 +6,7 @@
 //! connections, UDP and ICMP echo are translated. The host's loopback is out of reach unless the configuration says otherwise.
 //!
 //! [`UserNet`] is the whole back end: [`UserNet::receive`] takes a frame of the guest, [`UserNet::poll`] moves what the host has; both
-//! emit frames through a [`FrameSink`]. It owns no thread and never blocks; [`UserNet::as_fd`] becomes readable when `poll` has work.
+//! emit frames through a [`FrameSink`]. It owns no thread and never blocks; [`UserNet::event_fd`] becomes readable when `poll` has work.
 //!
 //! - [`config`]: addresses, forwards, limits. - [`sink`]: the guest's side. - `wire`: reading and writing frames.
 //! - `policy`: which host address a guest address stands for. - `link`: ARP, neighbour discovery, router advertisements. - `dhcp`: leases.
@@ -27,5 +27,5 @@ mod usernet;
 mod wire;
 
 pub use config::{Config, Forward, Limits, Protocol, UserNetError};
-pub use sink::{FrameSink, Offload};
+pub use sink::{FrameSink, GuestOffloads, Offload};
 pub use usernet::{Stats, UserNet};

@@ -91,6 +91,11 @@ impl Mmio<Console> {
         self.work(wants).unwrap_or(false)
     }
 
+    /// Asks the driver to ring when it posts more buffers for input. `true`: it just has.
+    pub fn listen_for_input(&mut self, mem: &GuestMemoryMmap) -> bool {
+        self.work(|console, rings| Ok((!console.state.end_told && rings[RECEIVE].listen(mem)?, false))).unwrap_or(false)
+    }
+
     /// Passes `data` on as far as the driver has room, and returns how many bytes went.
     pub fn give_input(&mut self, mem: &GuestMemoryMmap, data: &[u8]) -> usize {
         self.work(|_, rings| give(&mut rings[RECEIVE], mem, data))

@@ -2,24 +2,33 @@
 
 use std::io::Stderr;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use unik_abi::control::{PORT_DEBUG, PORT_EXIT};
-use unik_devices::{debug_port, debug_port::DebugPort, exit_port};
+use unik_abi::layout;
+use unik_devices::{debug_port, debug_port::DebugPort, exit_port, ioapic};
+
+use super::interrupts::Interrupts;
+use super::lock;
+use super::slot::Window;
 
 /// What ports and windows lead to.
 pub struct Bus {
     debug: Mutex<DebugPort<Stderr>>,
+    interrupts: Arc<Interrupts>,
+    windows: Vec<Arc<dyn Window>>,
 }
 
 /// The guest wrote this to its exit port.
 pub type ExitValue = u32;
 
 impl Bus {
-    /// A bus with the fixed ports.
-    pub fn new() -> Self {
+    /// A bus with the fixed ports, the I/O APIC and these virtio windows, in the order of their addresses.
+    pub fn new(interrupts: Arc<Interrupts>, windows: Vec<Arc<dyn Window>>) -> Self {
         Self {
             debug: Mutex::new(DebugPort::new(std::io::stderr())),
+            interrupts,
+            windows,
         }
     }
 
@@ -42,12 +51,41 @@ impl Bus {
         });
     }
 
-    /// A guest's write outside memory.
-    pub fn mmio_write(&self, _addr: u64, _data: &[u8]) {}
+    /// A guest's write outside memory. Addresses without a device swallow it.
+    pub fn mmio_write(&self, addr: u64, data: &[u8]) {
+        match self.target(addr) {
+            Some((Target::Window(window), offset)) => window.write(offset, data),
+            Some((Target::IoApic, offset)) => self.interrupts.write(offset, data),
+            None => {}
+        }
+    }
 
-    /// A guest's read outside memory.
-    pub fn mmio_read(&self, _addr: u64, data: &mut [u8]) {
-        data.fill(0xff);
+    /// A guest's read outside memory. Addresses without a device read as all ones.
+    pub fn mmio_read(&self, addr: u64, data: &mut [u8]) {
+        data.fill(0);
+        match self.target(addr) {
+            Some((Target::Window(window), offset)) => window.read(offset, data),
+            Some((Target::IoApic, offset)) => self.interrupts.read(offset, data),
+            None => data.fill(0xff),
+        }
+    }
+
+    /// A vCPU finished a level-triggered interrupt.
+    pub fn end_of_interrupt(&self, vector: u8) {
+        self.interrupts.end_of_interrupt(vector);
+    }
+
+    fn target(&self, addr: u64) -> Option<(Target<'_>, u64)> {
+        if let Some(offset) = addr.checked_sub(layout::IOAPIC_PADDR) {
+            return (offset < ioapic::WINDOW_LEN).then_some((Target::IoApic, offset));
+        }
+        let offset = addr.checked_sub(layout::VIRTIO_MMIO_PADDR)?;
+        let index = usize::try_from(offset / layout::VIRTIO_MMIO_STRIDE).ok()?;
+        let window = self.windows.get(index)?;
+        Some((
+            Target::Window(window.as_ref()),
+            offset % layout::VIRTIO_MMIO_STRIDE,
+        ))
     }
 
     /// Passes on text that waits for the end of its line.
@@ -56,13 +94,7 @@ impl Bus {
     }
 }
 
-impl Default for Bus {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// A device whose thread panicked is still worth asking: its state is plain data.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+enum Target<'a> {
+    Window(&'a dyn Window),
+    IoApic,
 }

@@ -1,24 +1,29 @@
-//! The builder of virtual machines and what it builds: memory, vCPUs with their threads, the bus.
+//! The builder of virtual machines and what it builds: memory, interrupt chips, vCPUs, the bus with its devices.
 //!
-//! [`Machine::build`] creates the parts that every guest needs, in the order that starts fastest; the loader and the hand-over
-//! then fill memory, and [`Machine::start`] sets the vCPUs going.
+//! What every guest needs is here; what a kind of guest needs (which devices, what lies in memory, how the first vCPU
+//! starts) is said by the caller: [`Machine::new`], then [`Machine::attach`] for each device, then [`Machine::power_on`].
+//! The order is the one that starts fastest: the slowest question to KVM is asked first, by the first vCPU's own
+//! thread ([`vcpus::FirstVcpu`]), while this one creates everything else.
 
 pub mod bus;
+pub mod console;
+pub mod interrupts;
+pub mod rng;
+pub mod slot;
 pub mod vcpus;
 
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use unik_abi::layout;
-use unik_host::cpuid::{self, Policy};
-use unik_host::kvm::{self, Kvm, KvmError, Vm};
+use unik_host::kvm::{self, Vm};
 use unik_host::memory::GuestRam;
 use unik_host::vcpu::Vcpu;
 
 use crate::error::Error;
-use crate::handover::Placed;
 use bus::Bus;
-use vcpus::Running;
+use interrupts::{Interrupts, Line};
+use slot::Window;
+use vcpus::{Entry, FirstVcpu, Running};
 
 /// How large a machine is.
 #[derive(Clone, Copy, Debug)]
@@ -29,29 +34,15 @@ pub struct Size {
     pub cpus: u8,
 }
 
-/// Asks KVM what it supports on a thread of its own, because that takes as long as everything else together.
-pub struct Capabilities {
-    kvm: Arc<Kvm>,
-    policy: JoinHandle<Result<Policy, KvmError>>,
-}
-
-impl Capabilities {
-    /// Opens `/dev/kvm` and starts asking.
-    pub fn ask() -> Result<Self, Error> {
-        let kvm = Arc::new(kvm::open()?);
-        let asked = Arc::clone(&kvm);
-        let policy = std::thread::Builder::new()
-            .name("unik-cpuid".into())
-            .stack_size(64 << 10)
-            .spawn(move || {
-                Ok(Policy::new(
-                    &cpuid::supported(&asked)?,
-                    cpuid::this_processor,
-                ))
-            })
-            .map_err(Error::host("start a thread"))?;
-        Ok(Self { kvm, policy })
-    }
+/// Where a virtio device has its place.
+#[derive(Clone)]
+pub struct Place {
+    /// Guest physical address of its window.
+    pub window: u64,
+    /// Its global system interrupt.
+    pub gsi: u32,
+    /// The wire to that interrupt.
+    pub line: Line,
 }
 
 /// A machine that does not run yet.
@@ -60,56 +51,84 @@ pub struct Machine {
     pub vm: Arc<Vm>,
     /// Its memory.
     pub ram: GuestRam,
-    /// Ports and devices.
-    pub bus: Arc<Bus>,
-    vcpus: Vec<Vcpu>,
-    policy: JoinHandle<Result<Policy, KvmError>>,
+    /// Frequency of the guests's time stamp counter in kHz, 0 when KVM does not know.
+    pub tsc_khz: u32,
+    /// Guest TSC minus host TSC.
+    pub tsc_offset: i64,
+    interrupts: Arc<Interrupts>,
+    windows: Vec<Arc<dyn Window>>,
+    first: FirstVcpu,
+    others: Vec<Vcpu>,
 }
 
 impl Machine {
-    /// Creates memory, interrupt controllers and vCPUs.
-    pub fn build(capabilities: Capabilities, size: Size) -> Result<Self, Error> {
-        let ram = GuestRam::reserve(size.memory, layout::MMIO_HOLE_START, layout::MMIO_HOLE_END)?;
-        let vm = Vm::new(&capabilities.kvm)?;
-        vm.add_ram(&ram)?;
+    /// Creates memory, interrupt chips and vCPUs.
+    pub fn new(mut first: FirstVcpu, size: Size) -> Result<Self, Error> {
+        let vm = Arc::new(Vm::new(first.kvm())?);
         vm.split_irqchip()?;
-        let vcpus = (0..size.cpus)
+        let vcpu = vm.create_vcpu(0)?;
+        let (tsc_khz, tsc_offset) = (vcpu.tsc_khz().unwrap_or(0), vcpu.tsc_offset());
+        first.adopt(vcpu, size.cpus)?;
+        let others = (1..size.cpus)
             .map(|id| vm.create_vcpu(id))
             .collect::<Result<Vec<_>, _>>()?;
+        let ram = GuestRam::reserve(size.memory, layout::MMIO_HOLE_START, layout::MMIO_HOLE_END)?;
+        vm.add_ram(&ram)?;
+        let interrupts = Arc::new(Interrupts::new(Arc::clone(&vm)));
         Ok(Self {
-            vm: Arc::new(vm),
+            vm,
             ram,
-            bus: Arc::new(Bus::new()),
-            vcpus,
-            policy: capabilities.policy,
+            tsc_khz,
+            tsc_offset,
+            interrupts,
+            windows: Vec::new(),
+            first,
+            others,
         })
     }
 
-    /// Frequency of the guest's time stamp counter in kHz.
-    pub fn tsc_khz(&self) -> Option<u32> {
-        self.vcpus.first().and_then(Vcpu::tsc_khz)
-    }
-
-    /// The first vCPU.
-    pub fn boot_vcpu(&self) -> &Vcpu {
-        &self.vcpus[0]
-    }
-
-    /// Starts the first vCPU at the PVH entry point; the others wait until the guest starts them.
-    pub fn start(self, entry: u32, placed: Placed) -> Result<Running, Error> {
-        let policy = match self.policy.join() {
-            Ok(policy) => policy?,
-            Err(_) => {
-                return Err(Error::host("ask for the CPU's features")(
-                    std::io::Error::other("a thread panicked"),
-                ));
-            }
-        };
-        let count = self.vcpus.len() as u8;
-        for vcpu in &self.vcpus {
-            vcpu.set_cpuid(&policy.vcpu(vcpu.id(), count)?)?;
+    /// The place that the next attached device gets.
+    pub fn next_place(&self) -> Place {
+        let index = self.windows.len() as u32;
+        let gsi = layout::VIRTIO_GSI_BASE + index;
+        Place {
+            window: layout::VIRTIO_MMIO_PADDR + u64::from(index) * layout::VIRTIO_MMIO_STRIDE,
+            gsi,
+            line: Line::new(Arc::clone(&self.interrupts), gsi),
         }
-        self.vcpus[0].enter_pvh(entry, placed.start_info, placed.stack, policy.xcr0())?;
-        Running::start(self.vm, self.bus, self.vcpus)
     }
+
+    /// Puts a device into [`Self::next_place`].
+    pub fn attach(&mut self, window: Arc<dyn Window>) {
+        self.windows.push(window);
+    }
+
+    /// Announcements of all attached devices for a kernel command line.
+    pub fn device_cmdline(&self) -> String {
+        let announce = |index: usize| {
+            let window = layout::VIRTIO_MMIO_PADDR + index as u64 * layout::VIRTIO_MMIO_STRIDE;
+            let gsi = layout::VIRTIO_GSI_BASE + index as u32;
+            format!("virtio_mmio.device=4K@{window:#x}:{gsi}")
+        };
+        (0..self.windows.len())
+            .map(announce)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// Starts the first vCPU at `entry`; the others wait until the guest starts them.
+    pub fn power_on(self, entry: Entry) -> Result<Running, Error> {
+        let bus = Arc::new(Bus::new(self.interrupts, self.windows));
+        self.first.start(self.vm, bus, entry, self.others)
+    }
+}
+
+/// Why a machine cannot exist here, if so: opens `/dev/kvm` and starts asking what it supports.
+pub fn prepare() -> Result<FirstVcpu, Error> {
+    FirstVcpu::spawn(Arc::new(kvm::open()?))
+}
+
+/// Locks; a value whose thread panicked is still worth having: all of them are plain data.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,17 +1,24 @@
-//! vCPU threads: run, dispatch, report how it ended, stop together.
+//! vCPU threads: prepare, run, dispatch, say how it ended, stop together.
+//!
+//! The first vCPU's thread is the first thing that a run starts: it asks KVM what it supports (more than half a millisecond
+//! where `cpuid` traps), sets its vCPU up as soon as there is one, and enters the guest as soon as memory is filled.
+//! The other vCPUs' threads start behind it; they wait in KVM until the guest starts them.
 
 use std::ops::ControlFlow;
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{Builder, JoinHandle};
 
 use unik_host::EventFd;
-use unik_host::kvm::{KvmError, Vm};
+use unik_host::cpuid::{self, Policy};
+use unik_host::kvm::{Kvm, KvmError, Vm};
 use unik_host::signals;
 use unik_host::vcpu::{Exit, InternalError, Kicker, Registers, Vcpu};
 
 use super::bus::Bus;
+use super::lock;
 use crate::error::Error;
+use crate::handover::Placed;
 
 /// How a guest ended, as the monitor saw it.
 #[derive(Debug)]
@@ -27,6 +34,10 @@ pub enum Ending {
         /// Its registers then.
         registers: Box<Registers>,
     },
+    /// The monitor stopped it, because it did not react to this signal.
+    Stopped(u8),
+    /// Every vCPU stopped running without a reason that anybody saw.
+    Vanished,
     /// The host failed.
     Host(KvmError),
 }
@@ -44,6 +55,21 @@ pub enum CrashCause {
     Unexpected(u32),
 }
 
+/// How the first vCPU starts.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry {
+    /// In the PVH state at this address, with what [`Placed`] says. `extended`: with XSAVE state switched on where possible
+    /// (beyond what PVH says; Unik's images know it).
+    Pvh {
+        /// 32-bit entry point.
+        address: u32,
+        /// What `ebx` and `esp` point to.
+        placed: Placed,
+        /// Switch extended state on.
+        extended: bool,
+    },
+}
+
 /// Where the first ending is kept and announced.
 struct Outcome {
     ending: Mutex<Option<Ending>>,
@@ -52,12 +78,162 @@ struct Outcome {
 
 impl Outcome {
     fn announce(&self, ending: Ending) {
-        self.ending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(ending);
+        lock(&self.ending).get_or_insert(ending);
         // Writing fails only when the counter is full: then it is announced already.
         let _ = self.announced.write(1);
+    }
+}
+
+type SharedPolicy = Arc<OnceLock<Option<Policy>>>;
+
+/// A vCPU for its thread.
+struct Adopted {
+    vcpu: Vcpu,
+    kicker: Arc<Kicker>,
+    count: u8,
+}
+
+impl Adopted {
+    fn new(vcpu: Vcpu, count: u8) -> Result<Self, Error> {
+        let kicker = Arc::new(vcpu.kicker()?);
+        Ok(Self {
+            vcpu,
+            kicker,
+            count,
+        })
+    }
+
+    fn set_cpuid(&self, policy: &Policy) -> Result<(), KvmError> {
+        self.vcpu
+            .set_cpuid(&policy.vcpu(self.vcpu.id(), self.count)?)
+    }
+}
+
+/// The word to start.
+struct Go {
+    entry: Entry,
+    bus: Arc<Bus>,
+}
+
+/// The first vCPU's thread before it runs.
+pub struct FirstVcpu {
+    kvm: Arc<Kvm>,
+    outcome: Arc<Outcome>,
+    policy: SharedPolicy,
+    adopt: SyncSender<Adopted>,
+    go: SyncSender<Go>,
+    thread: JoinHandle<()>,
+    kicker: Option<Arc<Kicker>>,
+}
+
+impl FirstVcpu {
+    /// Starts the thread, which begins to ask `kvm` what it supports.
+    pub fn spawn(kvm: Arc<Kvm>) -> Result<Self, Error> {
+        signals::install_kick().map_err(Error::host("set up a signal"))?;
+        let announced = unik_host::event().map_err(Error::host("create an event"))?;
+        let outcome = Arc::new(Outcome {
+            ending: Mutex::new(None),
+            announced,
+        });
+        let policy = SharedPolicy::default();
+        let (adopt, adopted) = sync_channel(1);
+        let (go, word) = sync_channel(1);
+        let parts = (Arc::clone(&kvm), Arc::clone(&policy), Arc::clone(&outcome));
+        let thread = thread(0, move || {
+            let (kvm, policy, outcome) = parts;
+            if let Some(ending) = first(&kvm, &policy, &adopted, &word) {
+                outcome.announce(ending);
+            }
+        })?;
+        Ok(Self {
+            kvm,
+            outcome,
+            policy,
+            adopt,
+            go,
+            thread,
+            kicker: None,
+        })
+    }
+
+    pub(super) fn kvm(&self) -> &Kvm {
+        &self.kvm
+    }
+
+    /// Gives the thread its vCPU, one of `count`.
+    pub(super) fn adopt(&mut self, vcpu: Vcpu, count: u8) -> Result<(), Error> {
+        let adopted = Adopted::new(vcpu, count)?;
+        self.kicker = Some(Arc::clone(&adopted.kicker));
+        // A thread that has ended announced why.
+        let _ = self.adopt.send(adopted);
+        Ok(())
+    }
+
+    /// Sets the machine going.
+    pub(super) fn start(
+        self,
+        vm: Arc<Vm>,
+        bus: Arc<Bus>,
+        entry: Entry,
+        others: Vec<Vcpu>,
+    ) -> Result<Running, Error> {
+        let _ = self.go.send(Go {
+            entry,
+            bus: Arc::clone(&bus),
+        });
+        let mut running = Running {
+            vm,
+            bus,
+            outcome: self.outcome,
+            kickers: self.kicker.into_iter().collect(),
+            threads: vec![self.thread],
+        };
+        let count = others.len() as u8 + 1;
+        for vcpu in others {
+            running.spawn(vcpu, count, Arc::clone(&self.policy))?;
+        }
+        Ok(running)
+    }
+}
+
+fn thread(id: u8, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    Builder::new()
+        .name(format!("unik-vcpu{id}"))
+        .stack_size(128 << 10)
+        .spawn(body)
+        .map_err(Error::host("start a thread"))
+}
+
+/// The first vCPU's life; `None` when it was kicked or its creator gave up.
+fn first(
+    kvm: &Kvm,
+    shared: &SharedPolicy,
+    adopted: &Receiver<Adopted>,
+    word: &Receiver<Go>,
+) -> Option<Ending> {
+    let policy = match cpuid::supported(kvm) {
+        Ok(offered) => shared.get_or_init(|| Some(Policy::new(&offered, cpuid::this_processor))),
+        Err(error) => {
+            shared.get_or_init(|| None);
+            return Some(Ending::Host(error));
+        }
+    };
+    let policy = policy.as_ref()?;
+    let adopted = adopted.recv().ok()?;
+    if let Err(error) = adopted.set_cpuid(policy) {
+        return Some(Ending::Host(error));
+    }
+    let Go { entry, bus } = word.recv().ok()?;
+    let Entry::Pvh {
+        address,
+        placed,
+        extended,
+    } = entry;
+    let xcr0 = policy.xcr0().filter(|_| extended);
+    let vcpu = &adopted.vcpu;
+    match vcpu.enter_pvh(address, placed.start_info, placed.stack, xcr0) {
+        Ok(()) => run(adopted, &bus),
+        Err(error) => Some(Ending::Host(error)),
     }
 }
 
@@ -72,48 +248,28 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a thread for each vCPU.
-    pub(super) fn start(vm: Arc<Vm>, bus: Arc<Bus>, vcpus: Vec<Vcpu>) -> Result<Self, Error> {
-        signals::install_kick().map_err(Error::host("set up a signal"))?;
-        let announced = EventFd::new(EFD_NONBLOCK).map_err(Error::host("create an event"))?;
-        let outcome = Arc::new(Outcome {
-            ending: Mutex::new(None),
-            announced,
-        });
-        let mut running = Self {
-            vm,
-            bus,
-            outcome,
-            kickers: Vec::new(),
-            threads: Vec::new(),
-        };
-        for vcpu in vcpus {
-            running.spawn(vcpu)?;
-        }
-        Ok(running)
-    }
-
-    fn spawn(&mut self, mut vcpu: Vcpu) -> Result<(), Error> {
-        let kicker = Arc::new(vcpu.kicker()?);
-        self.kickers.push(Arc::clone(&kicker));
+    fn spawn(&mut self, vcpu: Vcpu, count: u8, policy: SharedPolicy) -> Result<(), Error> {
+        let id = vcpu.id();
+        let adopted = Adopted::new(vcpu, count)?;
+        self.kickers.push(Arc::clone(&adopted.kicker));
         let (bus, outcome) = (Arc::clone(&self.bus), Arc::clone(&self.outcome));
-        let thread = std::thread::Builder::new()
-            .name(format!("unik-vcpu{}", vcpu.id()))
-            .stack_size(128 << 10)
-            .spawn(move || {
-                kicker.attach();
-                if let Some(ending) = run(&mut vcpu, &bus) {
-                    outcome.announce(ending);
-                }
-            })
-            .map_err(Error::host("start a thread"))?;
+        let thread = thread(id, move || {
+            let Some(policy) = policy.wait() else { return };
+            let ending = match adopted.set_cpuid(policy) {
+                Ok(()) => run(adopted, &bus),
+                Err(error) => Some(Ending::Host(error)),
+            };
+            if let Some(ending) = ending {
+                outcome.announce(ending);
+            }
+        })?;
         self.threads.push(thread);
         Ok(())
     }
 
     /// Readable once the guest has ended.
-    pub fn ended_fd(&self) -> RawFd {
-        self.outcome.announced.as_raw_fd()
+    pub fn ended(&self) -> &EventFd {
+        &self.outcome.announced
     }
 
     /// Stops every vCPU and returns how the guest ended, `None` when it was still running.
@@ -123,18 +279,16 @@ impl Running {
             let _ = thread.join();
         }
         self.bus.flush();
-        self.outcome
-            .ending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        lock(&self.outcome.ending).take()
     }
 }
 
-const EFD_NONBLOCK: i32 = 0o4000;
-
 /// Runs one vCPU until the guest ends (`Some`) or it is kicked (`None`).
-fn run(vcpu: &mut Vcpu, bus: &Bus) -> Option<Ending> {
+fn run(adopted: Adopted, bus: &Bus) -> Option<Ending> {
+    let Adopted {
+        mut vcpu, kicker, ..
+    } = adopted;
+    kicker.attach();
     loop {
         let cause = match vcpu.run() {
             Ok(Exit::IoOut { port, data }) => match bus.port_write(port, data) {
@@ -153,8 +307,13 @@ fn run(vcpu: &mut Vcpu, bus: &Bus) -> Option<Ending> {
                 bus.mmio_write(addr, data);
                 continue;
             }
-            Ok(Exit::EndOfInterrupt(_) | Exit::Halted | Exit::Debug { .. }) => continue,
-            Ok(Exit::Interrupted) => return None,
+            Ok(Exit::EndOfInterrupt(vector)) => {
+                bus.end_of_interrupt(vector);
+                continue;
+            }
+            Ok(Exit::Halted | Exit::Debug { .. }) => continue,
+            Ok(Exit::Interrupted) if kicker.kicked() => return None,
+            Ok(Exit::Interrupted) => continue,
             Ok(Exit::Shutdown) => CrashCause::TripleFault,
             Ok(Exit::InternalError(error)) => CrashCause::Internal(error),
             Ok(Exit::FailEntry(reason)) => CrashCause::Entry(reason),

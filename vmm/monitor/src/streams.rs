@@ -1,0 +1,93 @@
+//! The host's standard streams and the consoles that stand for them in the guest.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use unik_devices::console::{Console, RECEIVE, TRANSMIT};
+use unik_host::terminal;
+
+use crate::config::Records;
+use crate::error::Error;
+use crate::input::Input;
+use crate::machine::Machine;
+use crate::machine::console::{ConsoleWindow, Outlet};
+use crate::machine::slot::{Bell, Slot};
+
+/// Streams connected to a machine.
+pub struct Streams {
+    /// Standard input.
+    pub input: Input,
+    /// Standard output, and standard error where it leads elsewhere.
+    pub outlets: Vec<Outlet>,
+}
+
+impl Streams {
+    /// Attaches consoles to `machine` and says where they are in `records`. Where standard output and error are the same file, one
+    /// console serves both (without a `console.err` record), so that their lines keep their order.
+    pub fn connect(machine: &mut Machine, records: &mut Records) -> Result<Self, Error> {
+        let [stdin, stdout, stderr] = [
+            own(io::stdin().as_fd())?,
+            own(io::stdout().as_fd())?,
+            own(io::stderr().as_fd())?,
+        ];
+        let size = [&stdin, &stdout, &stderr]
+            .into_iter()
+            .find_map(terminal::size)
+            .unwrap_or((0, 0));
+        if size != (0, 0) {
+            records.add("winsize", format!("{}x{}", size.0, size.1));
+        }
+        let console = attach(machine, "console", size, records)?;
+        let mut outlets = Vec::new();
+        if !same_file(&stdout, &stderr) {
+            let errors = attach(machine, "console.err", size, records)?;
+            outlets.push(Outlet::new(errors, stderr, 2));
+        }
+        outlets.insert(0, Outlet::new(Arc::clone(&console), stdout, 1));
+        Ok(Self {
+            input: Input::new(console, stdin),
+            outlets,
+        })
+    }
+}
+
+/// A descriptor of our own for a standard stream, without the standard library's buffer.
+fn own(stream: std::os::fd::BorrowedFd<'_>) -> Result<File, Error> {
+    stream
+        .try_clone_to_owned()
+        .map(File::from)
+        .map_err(Error::host("use a standard stream"))
+}
+
+fn same_file(a: &File, b: &File) -> bool {
+    match (a.metadata(), b.metadata()) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
+}
+
+fn attach(
+    machine: &mut Machine,
+    key: &str,
+    size: (u16, u16),
+    records: &mut Records,
+) -> Result<Arc<ConsoleWindow>, Error> {
+    let place = machine.next_place();
+    records.add(key, format!("{:#x}", place.window));
+    let bell = |queue| {
+        Bell::new(Arc::clone(&machine.vm), place.window, queue)
+            .map_err(Error::host("create an event"))
+    };
+    let (receive, transmit) = (bell(RECEIVE)?, bell(TRANSMIT)?);
+    let mem = machine.ram.view().clone();
+    let console = Arc::new(ConsoleWindow {
+        slot: Slot::new(Console::new(size.0, size.1), mem, place.line),
+        receive,
+        transmit,
+    });
+    machine.attach(console.clone());
+    Ok(console)
+}
