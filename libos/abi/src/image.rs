@@ -9,8 +9,9 @@
 //!
 //! # Page tables in the image
 //! The linker writes the first page tables as image bytes: `pml4_paddr` maps the library OS (4 KiB pages, segment permissions, U/S=1
-//! except the nucleus ranges) and the physmap (one page directory pointer table of 1 GiB pages for 512 GiB, writable, U/S=1, no-execute set in
-//! the PML4 entry). `boot_pml4_paddr` is the same plus entry 0 = that same physmap table, executable: an identity map for
+//! except the nucleus ranges) and the first 4 GiB of the physmap (one page directory pointer table with four page directories of 2 MiB pages, writable,
+//! U/S=1, no-execute set in the PML4 entry; not 1 GiB pages: a KVM without two-dimensional paging does not offer them; the library OS
+//! adds the rest). `boot_pml4_paddr` is the same plus entry 0 = that same physmap table, executable: an identity map for
 //! the way into long mode. Every entry has accessed and dirty set where the level allows it.
 
 /// Owner of the Unik note (with its NUL: 5 bytes).

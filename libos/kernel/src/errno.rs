@@ -1,0 +1,3 @@
+//! Linux error numbers, the same type as the file systems use.
+
+pub use unik_fs::{Errno, Result};

@@ -1,0 +1,45 @@
+//! The one big lock, and the cell for what it protects.
+//!
+//! Nearly all of the library OS runs with the lock held; a thread that blocks hands it over to the thread that runs next.
+//! Upcalls are masked while it is held, so its holder is never preempted by the library OS itself.
+
+use core::cell::{RefCell, RefMut};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+static LOCKED: AtomicBool = AtomicBool::new(false);
+
+/// Takes the big lock.
+#[inline]
+pub fn acquire() {
+    while LOCKED.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        while LOCKED.load(Ordering::Relaxed) {
+            crate::arch::pause();
+        }
+    }
+}
+
+/// Gives the big lock back. The caller holds it.
+#[inline]
+pub fn release() {
+    LOCKED.store(false, Ordering::Release);
+}
+
+/// A value that only the holder of the big lock touches.
+pub struct Locked<T>(RefCell<T>);
+
+// SAFETY: every use happens with the big lock held (or before further vCPUs start), so never on two vCPUs at once.
+unsafe impl<T> Sync for Locked<T> {}
+
+impl<T> Locked<T> {
+    /// Wraps `value`.
+    pub const fn new(value: T) -> Self {
+        Self(RefCell::new(value))
+    }
+
+    /// The value. The caller holds the big lock, and does not block or call back while it keeps the borrow.
+    #[track_caller]
+    pub fn get(&self) -> RefMut<'_, T> {
+        debug_assert!(LOCKED.load(Ordering::Relaxed));
+        self.0.borrow_mut()
+    }
+}

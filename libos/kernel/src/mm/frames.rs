@@ -1,0 +1,67 @@
+//! The machine's physical frames.
+
+use spin::Mutex;
+use unik_abi::layout::PHYSMAP_VADDR;
+use unik_core::frames::{Frame, FrameAllocator};
+
+static FRAMES: Mutex<Option<FrameAllocator>> = Mutex::new(None);
+
+/// Where physical address `paddr` can be read and written.
+pub fn virt(paddr: u64) -> *mut u8 {
+    (PHYSMAP_VADDR + paddr) as *mut u8
+}
+
+/// Puts an allocator in place.
+pub fn install(frames: FrameAllocator) {
+    *FRAMES.lock() = Some(frames);
+}
+
+fn with<T>(action: impl FnOnce(&mut FrameAllocator) -> Option<T>) -> Option<T> {
+    FRAMES.lock().as_mut().and_then(action)
+}
+
+fn clear(frame: Frame, count: usize) -> u64 {
+    if !frame.zeroed {
+        // SAFETY: the frames were just allocated and nobody else uses them.
+        unsafe { core::ptr::write_bytes(virt(frame.paddr), 0, count * 4096) };
+    }
+    frame.paddr
+}
+
+/// A zeroed frame.
+pub fn alloc() -> Option<u64> {
+    with(FrameAllocator::alloc).map(|frame| clear(frame, 1))
+}
+
+/// A frame of unknown content.
+pub fn alloc_dirty() -> Option<u64> {
+    with(FrameAllocator::alloc).map(|frame| frame.paddr)
+}
+
+/// A zeroed 2 MiB chunk.
+pub fn alloc_chunk() -> Option<u64> {
+    with(FrameAllocator::alloc_chunk).map(|frame| clear(frame, 512))
+}
+
+/// `count` zeroed contiguous frames (at most 512).
+pub fn alloc_contiguous(count: usize) -> Option<u64> {
+    with(|frames| frames.alloc_contiguous(count)).map(|frame| clear(frame, count))
+}
+
+/// `count` contiguous frames of unknown content.
+pub fn alloc_contiguous_dirty(count: usize) -> Option<u64> {
+    with(|frames| frames.alloc_contiguous(count)).map(|frame| frame.paddr)
+}
+
+/// Frees `count` frames from `paddr` on.
+pub fn free(paddr: u64, count: usize) {
+    with(|frames| {
+        frames.free(paddr, count);
+        Some(())
+    });
+}
+
+/// Free and total frames.
+pub fn stats() -> (usize, usize) {
+    with(|frames| Some((frames.free_frames(), frames.total_frames()))).unwrap_or((0, 0))
+}

@@ -1,0 +1,105 @@
+//! Deadlines of the whole system, and which vCPU's hardware timer watches them.
+//!
+//! Arming costs ~30 us on a paravirtual KVM, so a timer that is armed for no later than needed is left alone.
+
+use crate::arch::vcpu::{VCPU_BLOCKS, Vcpu};
+use crate::arch::{apic, smp};
+use crate::lock::Locked;
+use crate::sched::{self, Wake, thread::Thread};
+use crate::time;
+use alloc::rc::Rc;
+use core::sync::atomic::Ordering;
+use unik_abi::MAX_VCPUS;
+use unik_core::timers::{TimerId, Timers};
+
+/// What happens at a deadline.
+pub enum Action {
+    /// A thread's wait times out.
+    Wake(Rc<Thread>),
+    /// Something else: called with the big lock held.
+    Call(Rc<dyn Fn()>),
+}
+
+static TIMERS: Locked<Timers<Action>> = Locked::new(Timers::new());
+/// For what each vCPU's timer is armed, nanoseconds since boot; 0: not.
+static ARMED: Locked<[u64; MAX_VCPUS]> = Locked::new([0; MAX_VCPUS]);
+
+/// Adds a deadline, nanoseconds since boot.
+pub fn add(deadline: u64, action: Action) -> TimerId {
+    TIMERS.get().add(deadline, action)
+}
+
+/// Takes it back, if it has not passed.
+pub fn cancel(id: TimerId) {
+    TIMERS.get().cancel(id);
+}
+
+/// Runs what is due; makes sure the next deadline is watched by somebody unless this vCPU is about to idle.
+pub fn run_due() {
+    loop {
+        let now = time::now();
+        let Some(action) = TIMERS.get().pop_due(now) else { break };
+        match action {
+            Action::Wake(thread) => sched::wake(&thread, Wake::Timeout),
+            Action::Call(call) => call(),
+        }
+    }
+}
+
+/// Arms this vCPU's timer unless some vCPU's is armed for `deadline` or earlier.
+pub fn ensure_armed(deadline: u64) {
+    let mut armed = ARMED.get();
+    let this = Vcpu::index();
+    let watched = |cpu: usize| armed[cpu] != 0 && armed[cpu] <= deadline;
+    if !watched(this) {
+        armed[this] = deadline;
+        drop(armed);
+        apic::arm(time::to_tsc(deadline));
+    }
+}
+
+/// Makes sure that the earliest deadline is watched by some vCPU.
+pub fn watch_next() {
+    let next = TIMERS.get().next();
+    if let Some(next) = next
+        && !watched_by_another(next)
+    {
+        ensure_armed(next);
+    }
+}
+
+fn watched_by_another(deadline: u64) -> bool {
+    let armed = ARMED.get();
+    let this = Vcpu::index();
+    (0..smp::count()).any(|cpu| cpu != this && armed[cpu] != 0 && armed[cpu] <= deadline)
+}
+
+/// What an idle vCPU should arm before it halts: `None` to leave the timer as it is.
+pub fn idle_deadline() -> Option<u64> {
+    let next = TIMERS.get().next()?;
+    if watched_by_another(next) {
+        return None;
+    }
+    let this = Vcpu::index();
+    let mut armed = ARMED.get();
+    if armed[this] != 0 && armed[this] <= next {
+        return None;
+    }
+    armed[this] = next;
+    Some(next)
+}
+
+/// The earliest deadline.
+pub fn next() -> Option<u64> {
+    TIMERS.get().next()
+}
+
+/// This vCPU's timer fired: run what is due, note that it is not armed any more, end the slice if threads wait.
+pub fn interrupt() {
+    let this = Vcpu::index();
+    ARMED.get()[this] = 0;
+    run_due();
+    if sched::has_ready() {
+        VCPU_BLOCKS[this].resched.store(true, Ordering::SeqCst);
+    }
+}
