@@ -1,11 +1,11 @@
 //! File systems, descriptors and event files of the library OS, with Linux semantics and without any hardware.
 //!
-//! Knows no system-call numbers, no drivers, no threads: what it needs comes through small traits ([`system::System`],
+//! Knows no system-call numbers, no drivers, no threads: what it needs comes through small traits ([`system::System`], [`procfs::ProcSource`],
 //! [`console::ConsoleDevice`], [`timerfd::Alarm`], [`signalfd::SignalSource`]), so all of it runs in host tests.
 //! Everything is single-threaded (`Rc`, `RefCell`): the kernel calls it under its one lock.
 //!
 //! - [`vfs::Vfs`]: root, working directory, `open` and (in [`names`], [`attributes`]) everything else that takes a path.
-//! - [`tree`]: the tree at start: packed files ([`packed`]) under a writable tmpfs ([`tmpfs`]), [`dev`].
+//! - [`tree`]: the tree at start: packed files ([`packed`]) under a writable tmpfs ([`tmpfs`]), [`dev`], [`procfs`].
 //! - [`file`]: open files, and the [`file::FileLike`] trait that everything with a descriptor implements; [`fdtable`].
 //! - [`pipe`], [`eventfd`], [`timerfd`], [`signalfd`], [`epoll`], [`console`]: files without a file system.
 //! - [`wait`]: how readiness is told; nothing in this crate waits.
@@ -33,6 +33,7 @@ pub mod names;
 pub mod packed;
 pub mod pipe;
 pub mod plain;
+pub mod procfs;
 pub mod signalfd;
 pub mod system;
 pub mod timerfd;

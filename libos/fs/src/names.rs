@@ -12,7 +12,7 @@ use crate::{Errno, Result};
 
 /// Resolution of a name that is about to be made, removed or moved.
 const PARENT: Rules =
-    Rules { follow: false, no_symlinks: false, no_magic: false, beneath: false, in_root: false, no_xdev: false, parent: true };
+    Rules { follow: false, no_symlinks: false, no_magic: false, beneath: false, in_root: false, no_xdev: false, parent: true, create: false };
 
 impl Vfs {
     /// `mkdirat`.

@@ -88,7 +88,7 @@ impl TimerFd {
     fn advance(&self, now: u64) {
         let Some(next) = self.next.get().filter(|&next| next <= now) else { return };
         let interval = self.interval.get();
-        let passed = if interval == 0 { 1 } else { (now - next) / interval + 1 };
+        let passed = (now - next).checked_div(interval).unwrap_or(0) + 1;
         self.count.set(self.count.get() + passed);
         self.next.set((interval != 0).then(|| next.saturating_add(passed.saturating_mul(interval))));
     }

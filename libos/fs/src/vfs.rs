@@ -202,12 +202,10 @@ impl Vfs {
         }
         let exclusive = flags & (linux::O_CREAT | linux::O_EXCL) == linux::O_CREAT | linux::O_EXCL;
         let follow = flags & linux::O_NOFOLLOW == 0 && !exclusive;
-        let rules = Rules { follow, ..resolve_rules(how.resolve)? };
-        let rules = Rules { parent: flags & linux::O_CREAT != 0 && exclusive, ..rules };
+        let rules = Rules { follow, create: flags & linux::O_CREAT != 0, ..resolve_rules(how.resolve)? };
         let found = self.resolve(dirfd, path, rules)?;
         match found.target {
             Some(_) if exclusive => Err(Errno::EEXIST),
-            Some(_) if flags & linux::O_CREAT != 0 && found.slash => Err(Errno::EISDIR),
             Some(target) => self.open_target(target, flags),
             None if flags & linux::O_CREAT == 0 => Err(Errno::ENOENT),
             None => self.open_new(&found, flags, how.mode),
@@ -216,9 +214,6 @@ impl Vfs {
 
     fn open_new(&self, found: &Resolved, flags: u32, mode: u32) -> Result<Rc<OpenFile>> {
         let Last::Name(name) = &found.last else { return Err(Errno::EISDIR) };
-        if found.slash {
-            return Err(Errno::EISDIR);
-        }
         self.may_change(&found.directory)?;
         let node = found.directory.create(name, &self.new_node(&found.directory, FileType::Regular, mode))?;
         self.describe_open(node, flags)
@@ -365,5 +360,6 @@ fn resolve_rules(resolve: u32) -> Result<Rules> {
         in_root: has(linux::RESOLVE_IN_ROOT),
         no_xdev: has(linux::RESOLVE_NO_XDEV),
         parent: false,
+        create: false,
     })
 }

@@ -77,6 +77,8 @@ pub struct Rules {
     pub no_xdev: bool,
     /// The last name is to be looked up as it is, even with a slash behind it (mkdir, rename, ...).
     pub parent: bool,
+    /// O_CREAT: a slash behind the last name is refused with `EISDIR`.
+    pub create: bool,
 }
 
 /// Resolves paths.
@@ -129,6 +131,9 @@ impl Walker<'_> {
                 b".." => Last::DotDot,
                 name => Last::Name(name.to_vec()),
             };
+            if rules.create && final_part && slash && matches!(last, Last::Name(_)) {
+                return Err(Errno::EISDIR);
+            }
             let found = self.step(&state.at, &last, &top, rules);
             let node = match found {
                 Err(Errno::ENOENT) if final_part => {

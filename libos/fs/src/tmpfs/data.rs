@@ -188,7 +188,7 @@ impl FileData {
         if size > MAX_SIZE {
             return Err(Errno::EFBIG);
         }
-        if size < self.size {
+        if size <= self.size {
             self.drop_pages(size.div_ceil(PAGE64), u64::MAX);
             self.cut_base(size);
             self.zero_tail(size);

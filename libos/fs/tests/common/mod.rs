@@ -81,6 +81,7 @@ impl System for Machine {
     }
 
     fn fill_random(&self, out: &mut [u8]) {
+        self.clock.set(self.clock.get() + 1);
         let mut state = self.clock.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         for byte in out {
             state ^= state << 13;
