@@ -9,7 +9,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum UserNetError {
     /// A forward's host address cannot be bound.
-    #[error("cannot listen on {addr} for -p: {source}: choose another host port or stop what uses it")]
+    #[error(
+        "cannot listen on {addr} for -p: {source}: choose another host port or stop what uses it"
+    )]
     Bind {
         /// The host address.
         addr: SocketAddr,
@@ -54,19 +56,39 @@ impl FromStr for Forward {
 
     /// `[ADDRESS:]HOST:GUEST[/udp]`; without an address all IPv4 addresses of the host; an IPv6 address stands in brackets.
     fn from_str(text: &str) -> Result<Self, UserNetError> {
-        let fail = |reason| UserNetError::Forward { text: text.to_owned(), reason };
+        let fail = |reason| UserNetError::Forward {
+            text: text.to_owned(),
+            reason,
+        };
         let (ports, protocol) = match text.rsplit_once('/') {
             None | Some((_, "tcp")) => (text.strip_suffix("/tcp").unwrap_or(text), Protocol::Tcp),
             Some((ports, "udp")) => (ports, Protocol::Udp),
             Some(_) => return Err(fail("the protocol is tcp or udp")),
         };
-        let (host, guest) = ports.rsplit_once(':').ok_or_else(|| fail("two port numbers are needed"))?;
+        let (host, guest) = ports
+            .rsplit_once(':')
+            .ok_or_else(|| fail("two port numbers are needed"))?;
         let (address, host) = host.rsplit_once(':').unwrap_or(("0.0.0.0", host));
-        let address = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
-        let address: IpAddr = address.parse().map_err(|_| fail("the host address is not an IP address"))?;
-        let host: u16 = host.parse().map_err(|_| fail("the host port is not a number below 65536"))?;
-        let guest_port = guest.parse().ok().filter(|&p| p != 0).ok_or_else(|| fail("the guest port is not a number from 1 to 65535"))?;
-        Ok(Self { protocol, host: SocketAddr::new(address, host), guest_port })
+        let address = address
+            .strip_prefix('[')
+            .and_then(|a| a.strip_suffix(']'))
+            .unwrap_or(address);
+        let address: IpAddr = address
+            .parse()
+            .map_err(|_| fail("the host address is not an IP address"))?;
+        let host: u16 = host
+            .parse()
+            .map_err(|_| fail("the host port is not a number below 65536"))?;
+        let guest_port = guest
+            .parse()
+            .ok()
+            .filter(|&p| p != 0)
+            .ok_or_else(|| fail("the guest port is not a number from 1 to 65535"))?;
+        Ok(Self {
+            protocol,
+            host: SocketAddr::new(address, host),
+            guest_port,
+        })
     }
 }
 
@@ -154,7 +176,9 @@ impl Default for Config {
 impl Config {
     /// True for an address of the IPv4 network.
     pub fn in_net_v4(&self, addr: Ipv4Addr) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_v4)).unwrap_or(0);
+        let mask = u32::MAX
+            .checked_shl(32 - u32::from(self.prefix_v4))
+            .unwrap_or(0);
         addr.to_bits() & mask == self.gateway_v4.to_bits() & mask
     }
 
@@ -186,13 +210,28 @@ mod tests {
     #[test]
     fn forwards_are_read() {
         let ok = |text: &str, protocol, host: &str, guest_port| {
-            assert_eq!(text.parse::<Forward>().unwrap(), Forward { protocol, host: host.parse().unwrap(), guest_port });
+            assert_eq!(
+                text.parse::<Forward>().unwrap(),
+                Forward {
+                    protocol,
+                    host: host.parse().unwrap(),
+                    guest_port
+                }
+            );
         };
         ok("8080:80", Protocol::Tcp, "0.0.0.0:8080", 80);
         ok("127.0.0.1:5353:53/udp", Protocol::Udp, "127.0.0.1:5353", 53);
         ok("[::1]:8080:80/tcp", Protocol::Tcp, "[::1]:8080", 80);
         ok("0:80", Protocol::Tcp, "0.0.0.0:0", 80);
-        for bad in ["80", "a:80", "80:0", "80:70000", "80:80/icmp", "1.2.3:80:80", ""] {
+        for bad in [
+            "80",
+            "a:80",
+            "80:0",
+            "80:70000",
+            "80:80/icmp",
+            "1.2.3:80:80",
+            "",
+        ] {
             assert!(bad.parse::<Forward>().is_err(), "{bad}");
         }
     }
@@ -200,6 +239,12 @@ mod tests {
     #[test]
     fn resolvers_are_read() {
         let text = "# x\nsearch a.b\nnameserver 192.0.2.1 # y\nnameserver fe80::1%eth0\n nameserver 2001:db8::1\n";
-        assert_eq!(parse_resolvers(text), ["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()]);
+        assert_eq!(
+            parse_resolvers(text),
+            [
+                "192.0.2.1:53".parse().unwrap(),
+                "[2001:db8::1]:53".parse().unwrap()
+            ]
+        );
     }
 }

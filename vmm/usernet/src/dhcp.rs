@@ -14,21 +14,47 @@ const OPTION_DNS: u8 = 6;
 
 /// Answers a message to the server's port.
 pub fn answer(config: &Config, payload: &[u8], out: &mut Out<'_>) {
-    let Ok(packet) = DhcpPacket::new_checked(payload) else { return };
-    let Ok(request) = DhcpRepr::parse(&packet) else { return };
-    let Some(kind) = reply_kind(config, &request) else { return };
+    let Ok(packet) = DhcpPacket::new_checked(payload) else {
+        return;
+    };
+    let Ok(request) = DhcpRepr::parse(&packet) else {
+        return;
+    };
+    let Some(kind) = reply_kind(config, &request) else {
+        return;
+    };
     let (mtu, dns) = (config.mtu.to_be_bytes(), config.dns_v4.octets());
-    let options = [DhcpOption { kind: OPTION_MTU, data: &mtu }, DhcpOption { kind: OPTION_DNS, data: &dns }];
+    let options = [
+        DhcpOption {
+            kind: OPTION_MTU,
+            data: &mtu,
+        },
+        DhcpOption {
+            kind: OPTION_DNS,
+            data: &dns,
+        },
+    ];
     let mut reply = reply(config, &request, kind);
     if kind != DhcpMessageType::Nak {
         reply.additional_options = &options;
     }
     let mut bytes = vec![0; reply.buffer_len()];
-    if reply.emit(&mut DhcpPacket::new_unchecked(&mut bytes)).is_err() {
+    if reply
+        .emit(&mut DhcpPacket::new_unchecked(&mut bytes))
+        .is_err()
+    {
         return;
     }
-    let to = if request.client_ip.is_unspecified() { Ipv4Addr::BROADCAST } else { request.client_ip };
-    out.udp(SocketAddr::from((config.gateway_v4, 67)), SocketAddr::from((to, 68)), &bytes);
+    let to = if request.client_ip.is_unspecified() {
+        Ipv4Addr::BROADCAST
+    } else {
+        request.client_ip
+    };
+    out.udp(
+        SocketAddr::from((config.gateway_v4, 67)),
+        SocketAddr::from((to, 68)),
+        &bytes,
+    );
 }
 
 fn reply_kind(config: &Config, request: &DhcpRepr<'_>) -> Option<DhcpMessageType> {
@@ -36,11 +62,18 @@ fn reply_kind(config: &Config, request: &DhcpRepr<'_>) -> Option<DhcpMessageType
         DhcpMessageType::Discover => Some(DhcpMessageType::Offer),
         DhcpMessageType::Inform => Some(DhcpMessageType::Ack),
         DhcpMessageType::Request => {
-            if request.server_identifier.is_some_and(|server| server != config.gateway_v4) {
+            if request
+                .server_identifier
+                .is_some_and(|server| server != config.gateway_v4)
+            {
                 return None;
             }
             let wanted = request.requested_ip.unwrap_or(request.client_ip);
-            let kind = if wanted == config.guest_v4 { DhcpMessageType::Ack } else { DhcpMessageType::Nak };
+            let kind = if wanted == config.guest_v4 {
+                DhcpMessageType::Ack
+            } else {
+                DhcpMessageType::Nak
+            };
             Some(kind)
         }
         _ => None,
@@ -50,8 +83,14 @@ fn reply_kind(config: &Config, request: &DhcpRepr<'_>) -> Option<DhcpMessageType
 fn reply<'a>(config: &Config, request: &DhcpRepr<'_>, kind: DhcpMessageType) -> DhcpRepr<'a> {
     let refused = kind == DhcpMessageType::Nak;
     let informed = request.message_type == DhcpMessageType::Inform;
-    let given = if refused || informed { Ipv4Address::UNSPECIFIED } else { config.guest_v4 };
-    let mask = u32::MAX.checked_shl(32 - u32::from(config.prefix_v4)).unwrap_or(0);
+    let given = if refused || informed {
+        Ipv4Address::UNSPECIFIED
+    } else {
+        config.guest_v4
+    };
+    let mask = u32::MAX
+        .checked_shl(32 - u32::from(config.prefix_v4))
+        .unwrap_or(0);
     let lease = (!refused && !informed).then_some(LEASE);
     DhcpRepr {
         message_type: kind,

@@ -8,8 +8,10 @@ use crate::wire::{IpPacket, Out, full_checksums, no_transport_checksums};
 use mio::{Registry, Token};
 use smoltcp::iface::{Interface, PollResult, SocketSet};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
+use smoltcp::wire::{
+    Icmpv4DstUnreachable, Icmpv6DstUnreachable, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr,
+};
 use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, IpRepr};
-use smoltcp::wire::{Icmpv4DstUnreachable, Icmpv6DstUnreachable, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -67,21 +69,37 @@ impl Ctx<'_> {
     }
 
     /// A moment of smoltcp's.
-    pub fn from_stack(&self, at: smoltcp::time::Instant) -> Instant {
+    pub fn moment_of(&self, at: smoltcp::time::Instant) -> Instant {
         self.epoch + Duration::from_micros(at.total_micros().max(0) as u64)
     }
 
     /// Gives one packet of the guest to smoltcp.
     pub fn feed(&mut self, sockets: &mut SocketSet<'_>, packet: &[u8]) {
         let now = self.stack_now();
-        self.iface.poll_ingress_single(now, &mut Port { inbound: Some(packet), out: &mut self.out }, sockets);
+        self.iface.poll_ingress_single(
+            now,
+            &mut Port {
+                inbound: Some(packet),
+                out: &mut self.out,
+            },
+            sockets,
+        );
     }
 
     /// Sends what the sockets have while the guest takes it. True when something was sent.
     pub fn drain(&mut self, sockets: &mut SocketSet<'_>) -> bool {
         let now = self.stack_now();
         let mut any = false;
-        while self.out.ready() && self.iface.poll_egress(now, &mut Port { inbound: None, out: &mut self.out }, sockets) != PollResult::None {
+        while self.out.ready()
+            && self.iface.poll_egress(
+                now,
+                &mut Port {
+                    inbound: None,
+                    out: &mut self.out,
+                },
+                sockets,
+            ) != PollResult::None
+        {
             any = true;
         }
         any
@@ -97,11 +115,24 @@ impl Ctx<'_> {
     }
 
     fn unreachable_v4(&mut self, packet: &IpPacket<'_>, prohibited: bool) {
-        let Ok(view) = Ipv4Packet::new_checked(packet.bytes) else { return };
-        let Ok(header) = Ipv4Repr::parse(&view, &smoltcp::phy::ChecksumCapabilities::ignored()) else { return };
-        let reason = if prohibited { Icmpv4DstUnreachable::HostProhibited } else { Icmpv4DstUnreachable::HostUnreachable };
+        let Ok(view) = Ipv4Packet::new_checked(packet.bytes) else {
+            return;
+        };
+        let Ok(header) = Ipv4Repr::parse(&view, &smoltcp::phy::ChecksumCapabilities::ignored())
+        else {
+            return;
+        };
+        let reason = if prohibited {
+            Icmpv4DstUnreachable::HostProhibited
+        } else {
+            Icmpv4DstUnreachable::HostUnreachable
+        };
         let data = &packet.payload[..packet.payload.len().min(64)];
-        let message = Icmpv4Repr::DstUnreachable { reason, header, data };
+        let message = Icmpv4Repr::DstUnreachable {
+            reason,
+            header,
+            data,
+        };
         let reply = Ipv4Repr {
             src_addr: header.dst_addr,
             dst_addr: header.src_addr,
@@ -109,17 +140,30 @@ impl Ctx<'_> {
             payload_len: message.buffer_len(),
             hop_limit: 64,
         };
-        self.out.ip(IpRepr::Ipv4(reply), Offload::default(), |bytes| {
-            message.emit(&mut Icmpv4Packet::new_unchecked(bytes), &full_checksums());
-        });
+        self.out
+            .ip(IpRepr::Ipv4(reply), Offload::default(), |bytes| {
+                message.emit(&mut Icmpv4Packet::new_unchecked(bytes), &full_checksums());
+            });
     }
 
     fn unreachable_v6(&mut self, packet: &IpPacket<'_>, prohibited: bool) {
-        let Ok(view) = Ipv6Packet::new_checked(packet.bytes) else { return };
-        let Ok(header) = Ipv6Repr::parse(&view) else { return };
-        let reason = if prohibited { Icmpv6DstUnreachable::AdminProhibit } else { Icmpv6DstUnreachable::AddrUnreachable };
+        let Ok(view) = Ipv6Packet::new_checked(packet.bytes) else {
+            return;
+        };
+        let Ok(header) = Ipv6Repr::parse(&view) else {
+            return;
+        };
+        let reason = if prohibited {
+            Icmpv6DstUnreachable::AdminProhibit
+        } else {
+            Icmpv6DstUnreachable::AddrUnreachable
+        };
         let data = &packet.payload[..packet.payload.len().min(64)];
-        let message = Icmpv6Repr::DstUnreachable { reason, header, data };
+        let message = Icmpv6Repr::DstUnreachable {
+            reason,
+            header,
+            data,
+        };
         let reply = Ipv6Repr {
             src_addr: header.dst_addr,
             dst_addr: header.src_addr,
@@ -127,9 +171,15 @@ impl Ctx<'_> {
             payload_len: message.buffer_len(),
             hop_limit: 64,
         };
-        self.out.ip(IpRepr::Ipv6(reply), Offload::default(), |bytes| {
-            message.emit(&reply.src_addr, &reply.dst_addr, &mut Icmpv6Packet::new_unchecked(bytes), &full_checksums());
-        });
+        self.out
+            .ip(IpRepr::Ipv6(reply), Offload::default(), |bytes| {
+                message.emit(
+                    &reply.src_addr,
+                    &reply.dst_addr,
+                    &mut Icmpv6Packet::new_unchecked(bytes),
+                    &full_checksums(),
+                );
+            });
     }
 }
 
@@ -158,11 +208,20 @@ impl<'o> Device for Port<'_, 'o> {
 
     fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Inbound<'_>, Outbound<'_, 'o>)> {
         let packet = self.inbound.take()?;
-        Some((Inbound(packet), Outbound { out: self.out, segment: None }))
+        Some((
+            Inbound(packet),
+            Outbound {
+                out: self.out,
+                segment: None,
+            },
+        ))
     }
 
     fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Outbound<'_, 'o>> {
-        self.out.ready().then_some(Outbound { out: self.out, segment: None })
+        self.out.ready().then_some(Outbound {
+            out: self.out,
+            segment: None,
+        })
     }
 
     /// Checksums of the guest are not verified: memory does not corrupt them, and a guest that sends wrong ones harms itself.
@@ -170,9 +229,21 @@ impl<'o> Device for Port<'_, 'o> {
         let mut caps = DeviceCapabilities::default();
         caps.medium = Medium::Ip;
         caps.max_transmission_unit = self.out.mtu;
-        caps.checksum = if self.out.guest.checksum { no_transport_checksums() } else { full_checksums() };
-        for checksum in [&mut caps.checksum.ipv4, &mut caps.checksum.tcp, &mut caps.checksum.udp] {
-            *checksum = if checksum.tx() { Checksum::Tx } else { Checksum::None };
+        caps.checksum = if self.out.guest.checksum {
+            no_transport_checksums()
+        } else {
+            full_checksums()
+        };
+        for checksum in [
+            &mut caps.checksum.ipv4,
+            &mut caps.checksum.tcp,
+            &mut caps.checksum.udp,
+        ] {
+            *checksum = if checksum.tx() {
+                Checksum::Tx
+            } else {
+                Checksum::None
+            };
         }
         if self.out.guest.checksum && self.out.guest.tso4 {
             caps.segmentation.tcpv4 = NonZeroUsize::new(SEGMENT_MAX);
@@ -192,11 +263,19 @@ impl TxToken for Outbound<'_, '_> {
         let mut result = None;
         let mut f = Some(f);
         let unchecked = self.out.guest.checksum;
-        self.out.ethernet(None, len, Offload { unchecked, segment: self.segment }, |bytes| {
-            if let Some(f) = f.take() {
-                result = Some(f(bytes));
-            }
-        });
+        self.out.ethernet(
+            None,
+            len,
+            Offload {
+                unchecked,
+                segment: self.segment,
+            },
+            |bytes| {
+                if let Some(f) = f.take() {
+                    result = Some(f(bytes));
+                }
+            },
+        );
         match (result, f) {
             (Some(result), _) => result,
             // The sink dropped the frame: the packet goes nowhere, as on a lossy wire.
@@ -206,6 +285,8 @@ impl TxToken for Outbound<'_, '_> {
     }
 
     fn set_meta(&mut self, meta: PacketMeta) {
-        self.segment = meta.segmentation_offload_size.map(std::num::NonZeroU16::get);
+        self.segment = meta
+            .segmentation_offload_size
+            .map(std::num::NonZeroU16::get);
     }
 }

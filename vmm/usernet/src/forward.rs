@@ -40,13 +40,23 @@ impl ForwardTable {
     pub fn new(config: &Config, registry: &Registry) -> Result<Self, UserNetError> {
         let mut entries = Vec::new();
         for (i, forward) in config.forwards.iter().enumerate() {
-            let fail = |source| UserNetError::Bind { addr: forward.host, source };
+            let fail = |source| UserNetError::Bind {
+                addr: forward.host,
+                source,
+            };
             let listener = listen(forward, registry, i).map_err(fail)?;
             let guest = SocketAddr::new(config.guest_v4.into(), forward.guest_port);
-            entries.push(Entry { listener, guest, pending: false });
+            entries.push(Entry {
+                listener,
+                guest,
+                pending: false,
+            });
         }
         let udp = config.forwards.iter().any(|f| f.protocol == Protocol::Udp);
-        Ok(Self { entries, buffer: vec![0; if udp { 65_536 } else { 0 }] })
+        Ok(Self {
+            entries,
+            buffer: vec![0; if udp { 65_536 } else { 0 }],
+        })
     }
 
     /// The host addresses in use, in the order of the configuration (a port 0 was replaced by what the host chose).
@@ -56,7 +66,10 @@ impl ForwardTable {
             Listener::Tcp(listener) => listener.local_addr(),
             Listener::Udp { socket, .. } => socket.local_addr(),
         };
-        self.entries.iter().map(|entry| local(entry).unwrap_or(unknown)).collect()
+        self.entries
+            .iter()
+            .map(|entry| local(entry).unwrap_or(unknown))
+            .collect()
     }
 
     /// Listener `at` has something.
@@ -76,7 +89,9 @@ impl ForwardTable {
         for entry in self.entries.iter_mut().filter(|entry| entry.pending) {
             entry.pending = match &mut entry.listener {
                 Listener::Tcp(listener) => accept(ctx, tcp, listener, entry.guest),
-                Listener::Udp { socket, peers } => receive(ctx, socket, peers, entry.guest, &mut self.buffer),
+                Listener::Udp { socket, peers } => {
+                    receive(ctx, socket, peers, entry.guest, &mut self.buffer)
+                }
             };
         }
     }
@@ -106,13 +121,21 @@ fn listen(forward: &Forward, registry: &Registry, at: usize) -> std::io::Result<
         Protocol::Udp => {
             let mut socket = UdpSocket::bind(forward.host)?;
             registry.register(&mut socket, token, Interest::READABLE)?;
-            Listener::Udp { socket, peers: VecDeque::new() }
+            Listener::Udp {
+                socket,
+                peers: VecDeque::new(),
+            }
         }
     })
 }
 
 /// Accepts connections; true when more may be waiting.
-fn accept(ctx: &mut Ctx<'_>, tcp: &mut TcpTable, listener: &TcpListener, guest: SocketAddr) -> bool {
+fn accept(
+    ctx: &mut Ctx<'_>,
+    tcp: &mut TcpTable,
+    listener: &TcpListener,
+    guest: SocketAddr,
+) -> bool {
     for _ in 0..BURST {
         if !tcp.has_room(ctx) || !ctx.out.ready() {
             return true;
@@ -128,13 +151,21 @@ fn accept(ctx: &mut Ctx<'_>, tcp: &mut TcpTable, listener: &TcpListener, guest: 
 }
 
 /// Takes datagrams; true when more may be waiting.
-fn receive(ctx: &mut Ctx<'_>, socket: &UdpSocket, peers: &mut VecDeque<(SocketAddr, SocketAddr)>, guest: SocketAddr, buffer: &mut [u8]) -> bool {
+fn receive(
+    ctx: &mut Ctx<'_>,
+    socket: &UdpSocket,
+    peers: &mut VecDeque<(SocketAddr, SocketAddr)>,
+    guest: SocketAddr,
+    buffer: &mut [u8],
+) -> bool {
     for _ in 0..BURST {
         if !ctx.out.ready() {
             return true;
         }
-        let Ok((len, host)) = socket.recv_from(buffer) else { return false };
-        let seen = SocketAddr::new(ctx.policy.from_host(host), host.port());
+        let Ok((len, host)) = socket.recv_from(buffer) else {
+            return false;
+        };
+        let seen = SocketAddr::new(ctx.policy.seen_by_guest(host), host.port());
         if peers.back() != Some(&(seen, host)) {
             peers.retain(|peer| peer.0 != seen);
             peers.push_back((seen, host));

@@ -4,7 +4,8 @@ use crate::config::Config;
 use crate::sink::Offload;
 use crate::wire::{IpPacket, Out, ROUTER_MAC, full_checksums};
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetProtocol, Icmpv6Packet, Icmpv6Repr, IpRepr, Ipv6Repr, NdiscNeighborFlags, NdiscRepr,
+    ArpOperation, ArpPacket, ArpRepr, EthernetProtocol, Icmpv6Packet, Icmpv6Repr, IpRepr, Ipv6Repr,
+    NdiscNeighborFlags, NdiscRepr,
 };
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -15,8 +16,22 @@ const ROUTER_ADVERT: u8 = 134;
 
 /// Answers ARP requests for the router's IPv4 addresses.
 pub fn arp(config: &Config, bytes: &[u8], out: &mut Out<'_>) {
-    let Some(Ok(request)) = ArpPacket::new_checked(bytes).ok().map(|p| ArpRepr::parse(&p)) else { return };
-    let ArpRepr::EthernetIpv4 { operation, source_hardware_addr, source_protocol_addr, target_protocol_addr, .. } = request else { return };
+    let Some(Ok(request)) = ArpPacket::new_checked(bytes)
+        .ok()
+        .map(|p| ArpRepr::parse(&p))
+    else {
+        return;
+    };
+    let ArpRepr::EthernetIpv4 {
+        operation,
+        source_hardware_addr,
+        source_protocol_addr,
+        target_protocol_addr,
+        ..
+    } = request
+    else {
+        return;
+    };
     let ours = target_protocol_addr == config.gateway_v4 || target_protocol_addr == config.dns_v4;
     if operation != ArpOperation::Request || !ours {
         return;
@@ -28,23 +43,39 @@ pub fn arp(config: &Config, bytes: &[u8], out: &mut Out<'_>) {
         target_hardware_addr: source_hardware_addr,
         target_protocol_addr: source_protocol_addr,
     };
-    out.ethernet(Some(EthernetProtocol::Arp), reply.buffer_len(), Offload::default(), |bytes| {
-        reply.emit(&mut ArpPacket::new_unchecked(bytes));
-    });
+    out.ethernet(
+        Some(EthernetProtocol::Arp),
+        reply.buffer_len(),
+        Offload::default(),
+        |bytes| {
+            reply.emit(&mut ArpPacket::new_unchecked(bytes));
+        },
+    );
 }
 
 /// Answers neighbour and router solicitations. True when the packet was one.
 pub fn neighbour_discovery(config: &Config, packet: &IpPacket<'_>, out: &mut Out<'_>) -> bool {
-    let (IpAddr::V6(src), IpAddr::V6(dst)) = (packet.src, packet.dst) else { return false };
-    let Ok(icmp) = Icmpv6Packet::new_checked(packet.payload) else { return false };
-    let Ok(Icmpv6Repr::Ndisc(message)) = Icmpv6Repr::parse(&src, &dst, &icmp, &smoltcp::phy::ChecksumCapabilities::ignored()) else {
+    let (IpAddr::V6(src), IpAddr::V6(dst)) = (packet.src, packet.dst) else {
+        return false;
+    };
+    let Ok(icmp) = Icmpv6Packet::new_checked(packet.payload) else {
+        return false;
+    };
+    let Ok(Icmpv6Repr::Ndisc(message)) = Icmpv6Repr::parse(
+        &src,
+        &dst,
+        &icmp,
+        &smoltcp::phy::ChecksumCapabilities::ignored(),
+    ) else {
         return false;
     };
     match message {
-        NdiscRepr::NeighborSolicit { target_addr, .. } if !src.is_unspecified() => {
-            if [config.gateway_v6, config.dns_v6, config.link_local()].contains(&target_addr) {
-                advertise_neighbour(target_addr, src, out);
-            }
+        NdiscRepr::NeighborSolicit { target_addr, .. }
+            if !src.is_unspecified()
+                && [config.gateway_v6, config.dns_v6, config.link_local()]
+                    .contains(&target_addr) =>
+        {
+            advertise_neighbour(target_addr, src, out);
         }
         NdiscRepr::RouterSolicit { .. } => advertise_router(config, src, out),
         _ => {}
@@ -53,8 +84,13 @@ pub fn neighbour_discovery(config: &Config, packet: &IpPacket<'_>, out: &mut Out
 }
 
 fn advertise_neighbour(target: Ipv6Addr, to: Ipv6Addr, out: &mut Out<'_>) {
-    let flags = NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE | NdiscNeighborFlags::ROUTER;
-    let message = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert { flags, target_addr: target, lladdr: Some(ROUTER_MAC.into()) });
+    let flags =
+        NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE | NdiscNeighborFlags::ROUTER;
+    let message = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
+        flags,
+        target_addr: target,
+        lladdr: Some(ROUTER_MAC.into()),
+    });
     let header = Ipv6Repr {
         src_addr: target,
         dst_addr: to,
@@ -63,13 +99,22 @@ fn advertise_neighbour(target: Ipv6Addr, to: Ipv6Addr, out: &mut Out<'_>) {
         hop_limit: 255,
     };
     out.ip(IpRepr::Ipv6(header), Offload::default(), |bytes| {
-        message.emit(&target, &to, &mut Icmpv6Packet::new_unchecked(bytes), &full_checksums());
+        message.emit(
+            &target,
+            &to,
+            &mut Icmpv6Packet::new_unchecked(bytes),
+            &full_checksums(),
+        );
     });
 }
 
 /// Sends a router advertisement with prefix, MTU and DNS server (RFC 4861 and 8106).
 fn advertise_router(config: &Config, to: Ipv6Addr, out: &mut Out<'_>) {
-    let to = if to.is_unspecified() { Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1) } else { to };
+    let to = if to.is_unspecified() {
+        Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1)
+    } else {
+        to
+    };
     let from = config.link_local();
     let body = router_advertisement(config);
     let header = Ipv6Repr {

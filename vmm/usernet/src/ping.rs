@@ -6,7 +6,9 @@ use crate::wire::{IpPacket, Out, full_checksums};
 use mio::Interest;
 use mio::net::UdpSocket;
 use slab::Slab;
-use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpAddress, IpProtocol, IpRepr};
+use smoltcp::wire::{
+    Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpAddress, IpProtocol, IpRepr,
+};
 use socket2::{Domain, Socket, Type};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -46,7 +48,10 @@ pub struct PingTable {
 
 impl PingTable {
     pub fn new() -> Self {
-        Self { flows: Slab::new(), index: HashMap::new() }
+        Self {
+            flows: Slab::new(),
+            index: HashMap::new(),
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -59,9 +64,17 @@ impl PingTable {
         if ctx.policy.is_own(packet.dst) {
             return reply(&mut ctx.out, packet.dst, packet.src, &echo);
         }
-        let Ok(host) = ctx.policy.to_host(SocketAddr::new(packet.dst, 0), 0) else { return ctx.unreachable(packet, true) };
-        let key = Key { guest: packet.src, dst: packet.dst, ident: echo.ident };
-        let Some(at) = self.flow(ctx, key, host) else { return };
+        let Ok(host) = ctx.policy.to_host(SocketAddr::new(packet.dst, 0), 0) else {
+            return ctx.unreachable(packet, true);
+        };
+        let key = Key {
+            guest: packet.src,
+            dst: packet.dst,
+            ident: echo.ident,
+        };
+        let Some(at) = self.flow(ctx, key, host) else {
+            return;
+        };
         let flow = &mut self.flows[at];
         flow.last = ctx.now;
         let _ = flow.socket.send(&message(&echo, host.is_ipv4()));
@@ -72,10 +85,18 @@ impl PingTable {
             return Some(at);
         }
         if self.flows.len() >= ctx.limits.ping_flows {
-            let oldest = self.flows.iter().min_by_key(|(_, f)| f.last).map(|(at, _)| at)?;
+            let oldest = self
+                .flows
+                .iter()
+                .min_by_key(|(_, f)| f.last)
+                .map(|(at, _)| at)?;
             self.remove(ctx, oldest);
         }
-        let (domain, protocol) = if host.is_ipv4() { (Domain::IPV4, socket2::Protocol::ICMPV4) } else { (Domain::IPV6, socket2::Protocol::ICMPV6) };
+        let (domain, protocol) = if host.is_ipv4() {
+            (Domain::IPV4, socket2::Protocol::ICMPV4)
+        } else {
+            (Domain::IPV6, socket2::Protocol::ICMPV6)
+        };
         // Forbidden by net.ipv4.ping_group_range on some hosts: then nobody answers.
         let raw = Socket::new(domain, Type::DGRAM, Some(protocol)).ok()?;
         raw.set_nonblocking(true).ok()?;
@@ -83,21 +104,33 @@ impl PingTable {
         let mut socket = UdpSocket::from_std(raw.into());
         let entry = self.flows.vacant_entry();
         let at = entry.key();
-        ctx.registry.register(&mut socket, Source::Ping(at).token(), Interest::READABLE).ok()?;
-        entry.insert(Flow { key, socket, last: ctx.now });
+        ctx.registry
+            .register(&mut socket, Source::Ping(at).token(), Interest::READABLE)
+            .ok()?;
+        entry.insert(Flow {
+            key,
+            socket,
+            last: ctx.now,
+        });
         self.index.insert(key, at);
         Some(at)
     }
 
     /// Replies came in.
     pub fn event(&mut self, ctx: &mut Ctx<'_>, at: usize) {
-        let Some(flow) = self.flows.get_mut(at) else { return };
+        let Some(flow) = self.flows.get_mut(at) else {
+            return;
+        };
         let mut buffer = [0; 65_536];
         while let Ok(len) = flow.socket.recv(&mut buffer) {
             let bytes = &buffer[..len];
             if len >= 8 && (bytes[0] == REPLY_V4 || bytes[0] == REPLY_V6) && ctx.out.ready() {
                 // The host chose an identifier of its own.
-                let echo = Echo { ident: flow.key.ident, sequence: u16::from_be_bytes([bytes[6], bytes[7]]), data: &bytes[8..] };
+                let echo = Echo {
+                    ident: flow.key.ident,
+                    sequence: u16::from_be_bytes([bytes[6], bytes[7]]),
+                    data: &bytes[8..],
+                };
                 reply(&mut ctx.out, flow.key.dst, flow.key.guest, &echo);
             }
         }
@@ -105,7 +138,12 @@ impl PingTable {
 
     /// Forgets conversations that have been silent for long.
     pub fn expire(&mut self, ctx: &mut Ctx<'_>) {
-        let old: Vec<usize> = self.flows.iter().filter(|(_, f)| ctx.now - f.last >= IDLE).map(|(at, _)| at).collect();
+        let old: Vec<usize> = self
+            .flows
+            .iter()
+            .filter(|(_, f)| ctx.now - f.last >= IDLE)
+            .map(|(at, _)| at)
+            .collect();
         for at in old {
             self.remove(ctx, at);
         }
@@ -144,14 +182,43 @@ fn reply(out: &mut Out<'_>, from: IpAddr, to: IpAddr, echo: &Echo<'_>) {
     let (ident, seq_no, data) = (echo.ident, echo.sequence, echo.data);
     match (from, to) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let ip = IpRepr::new(IpAddress::Ipv4(src), IpAddress::Ipv4(dst), IpProtocol::Icmp, len, 64);
-            let message = Icmpv4Repr::EchoReply { ident, seq_no, data };
-            out.ip(ip, Offload::default(), |bytes| message.emit(&mut Icmpv4Packet::new_unchecked(bytes), &full_checksums()));
+            let ip = IpRepr::new(
+                IpAddress::Ipv4(src),
+                IpAddress::Ipv4(dst),
+                IpProtocol::Icmp,
+                len,
+                64,
+            );
+            let message = Icmpv4Repr::EchoReply {
+                ident,
+                seq_no,
+                data,
+            };
+            out.ip(ip, Offload::default(), |bytes| {
+                message.emit(&mut Icmpv4Packet::new_unchecked(bytes), &full_checksums())
+            });
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let ip = IpRepr::new(IpAddress::Ipv6(src), IpAddress::Ipv6(dst), IpProtocol::Icmpv6, len, 64);
-            let message = Icmpv6Repr::EchoReply { ident, seq_no, data };
-            out.ip(ip, Offload::default(), |bytes| message.emit(&src, &dst, &mut Icmpv6Packet::new_unchecked(bytes), &full_checksums()));
+            let ip = IpRepr::new(
+                IpAddress::Ipv6(src),
+                IpAddress::Ipv6(dst),
+                IpProtocol::Icmpv6,
+                len,
+                64,
+            );
+            let message = Icmpv6Repr::EchoReply {
+                ident,
+                seq_no,
+                data,
+            };
+            out.ip(ip, Offload::default(), |bytes| {
+                message.emit(
+                    &src,
+                    &dst,
+                    &mut Icmpv6Packet::new_unchecked(bytes),
+                    &full_checksums(),
+                )
+            });
         }
         _ => {}
     }

@@ -26,7 +26,9 @@ impl Policy {
     pub fn new(config: &Config) -> Self {
         let mut resolvers = config.resolvers.clone();
         if resolvers.is_empty() {
-            resolvers = std::fs::read_to_string("/etc/resolv.conf").map(|text| parse_resolvers(&text)).unwrap_or_default();
+            resolvers = std::fs::read_to_string("/etc/resolv.conf")
+                .map(|text| parse_resolvers(&text))
+                .unwrap_or_default();
         }
         Self {
             gateway_v4: config.gateway_v4,
@@ -73,13 +75,21 @@ impl Policy {
     pub fn to_host(&self, addr: SocketAddr, attempt: usize) -> Result<SocketAddr, Refusal> {
         if self.is_dns(addr) {
             let count = self.resolvers.len().max(1);
-            return self.resolvers.get(attempt % count).copied().ok_or(Refusal::NoSuchHost);
+            return self
+                .resolvers
+                .get(attempt % count)
+                .copied()
+                .ok_or(Refusal::NoSuchHost);
         }
         if self.is_gateway(addr.ip()) {
             if !self.config.allow_host_loopback {
                 return Err(Refusal::Prohibited);
             }
-            let loopback: IpAddr = if addr.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+            let loopback: IpAddr = if addr.is_ipv4() {
+                Ipv4Addr::LOCALHOST.into()
+            } else {
+                Ipv6Addr::LOCALHOST.into()
+            };
             return Ok(SocketAddr::new(loopback, addr.port()));
         }
         match addr.ip() {
@@ -92,7 +102,7 @@ impl Policy {
     }
 
     /// The address by which the guest sees a host peer that speaks first: its own where the guest can answer it, else the router's.
-    pub fn from_host(&self, peer: SocketAddr) -> IpAddr {
+    pub fn seen_by_guest(&self, peer: SocketAddr) -> IpAddr {
         match peer.ip().to_canonical() {
             IpAddr::V4(ip) if is_public_enough_v4(ip) && !self.config.in_net_v4(ip) => ip.into(),
             _ => self.gateway_v4.into(),
@@ -109,7 +119,8 @@ fn is_public_enough_v4(ip: Ipv4Addr) -> bool {
 /// Everything but unspecified, loopback, multicast, link-local, and IPv4 in disguise (which could mean the host's loopback).
 fn is_public_enough_v6(ip: Ipv6Addr) -> bool {
     let segments = ip.segments();
-    let disguised = segments[..5] == [0; 5] && (segments[5] == 0 || segments[5] == 0xffff) || segments[..6] == [0, 0, 0, 0, 0xffff, 0];
+    let disguised = segments[..5] == [0; 5] && (segments[5] == 0 || segments[5] == 0xffff)
+        || segments[..6] == [0, 0, 0, 0, 0xffff, 0];
     !disguised && !ip.is_multicast() && !ip.is_unicast_link_local()
 }
 
@@ -119,38 +130,87 @@ mod tests {
 
     #[test]
     fn the_host_itself_is_out_of_reach() {
-        let policy = Policy::new(&Config { resolvers: vec!["127.0.0.53:53".parse().unwrap()], ..Config::default() });
-        for forbidden in
-            ["127.0.0.1:80", "127.9.9.9:53", "0.0.0.0:22", "10.0.2.2:22", "10.0.2.77:1", "255.255.255.255:67", "224.0.0.251:5353", "240.0.0.1:1"]
-        {
-            assert!(policy.to_host(forbidden.parse().unwrap(), 0).is_err(), "{forbidden}");
+        let policy = Policy::new(&Config {
+            resolvers: vec!["127.0.0.53:53".parse().unwrap()],
+            ..Config::default()
+        });
+        for forbidden in [
+            "127.0.0.1:80",
+            "127.9.9.9:53",
+            "0.0.0.0:22",
+            "10.0.2.2:22",
+            "10.0.2.77:1",
+            "255.255.255.255:67",
+            "224.0.0.251:5353",
+            "240.0.0.1:1",
+        ] {
+            assert!(
+                policy.to_host(forbidden.parse().unwrap(), 0).is_err(),
+                "{forbidden}"
+            );
         }
-        for forbidden in
-            ["[::1]:80", "[::]:80", "[::ffff:127.0.0.1]:80", "[::127.0.0.1]:80", "[::ffff:0:127.0.0.1]:80", "[fe80::1]:80", "[ff02::1]:1", "[fd00::2]:1"]
-        {
-            assert!(policy.to_host(forbidden.parse().unwrap(), 0).is_err(), "{forbidden}");
+        for forbidden in [
+            "[::1]:80",
+            "[::]:80",
+            "[::ffff:127.0.0.1]:80",
+            "[::127.0.0.1]:80",
+            "[::ffff:0:127.0.0.1]:80",
+            "[fe80::1]:80",
+            "[ff02::1]:1",
+            "[fd00::2]:1",
+        ] {
+            assert!(
+                policy.to_host(forbidden.parse().unwrap(), 0).is_err(),
+                "{forbidden}"
+            );
         }
-        for fine in ["192.0.2.1:80", "10.0.3.1:80", "[2001:db8::1]:443", "[fd00:0:0:1::1]:443"] {
-            assert_eq!(policy.to_host(fine.parse().unwrap(), 0), Ok(fine.parse().unwrap()));
+        for fine in [
+            "192.0.2.1:80",
+            "10.0.3.1:80",
+            "[2001:db8::1]:443",
+            "[fd00:0:0:1::1]:443",
+        ] {
+            assert_eq!(
+                policy.to_host(fine.parse().unwrap(), 0),
+                Ok(fine.parse().unwrap())
+            );
         }
-        assert_eq!(policy.to_host("10.0.2.3:53".parse().unwrap(), 7), Ok("127.0.0.53:53".parse().unwrap()));
+        assert_eq!(
+            policy.to_host("10.0.2.3:53".parse().unwrap(), 7),
+            Ok("127.0.0.53:53".parse().unwrap())
+        );
         assert!(policy.to_host("10.0.2.3:54".parse().unwrap(), 0).is_err());
     }
 
     #[test]
     fn a_flag_opens_the_loopback_behind_the_router() {
-        let policy = Policy::new(&Config { allow_host_loopback: true, ..Config::default() });
-        assert_eq!(policy.to_host("10.0.2.2:80".parse().unwrap(), 0), Ok("127.0.0.1:80".parse().unwrap()));
-        assert_eq!(policy.to_host("[fd00::2]:80".parse().unwrap(), 0), Ok("[::1]:80".parse().unwrap()));
+        let policy = Policy::new(&Config {
+            allow_host_loopback: true,
+            ..Config::default()
+        });
+        assert_eq!(
+            policy.to_host("10.0.2.2:80".parse().unwrap(), 0),
+            Ok("127.0.0.1:80".parse().unwrap())
+        );
+        assert_eq!(
+            policy.to_host("[fd00::2]:80".parse().unwrap(), 0),
+            Ok("[::1]:80".parse().unwrap())
+        );
         assert!(policy.to_host("127.0.0.1:80".parse().unwrap(), 0).is_err());
     }
 
     #[test]
     fn peers_show_their_own_address_where_it_can_be_answered() {
         let policy = Policy::new(&Config::default());
-        assert_eq!(policy.from_host("192.0.2.9:1".parse().unwrap()), IpAddr::from([192, 0, 2, 9]));
+        assert_eq!(
+            policy.seen_by_guest("192.0.2.9:1".parse().unwrap()),
+            IpAddr::from([192, 0, 2, 9])
+        );
         for hidden in ["127.0.0.1:1", "10.0.2.15:1", "[2001:db8::1]:1"] {
-            assert_eq!(policy.from_host(hidden.parse().unwrap()), IpAddr::from([10, 0, 2, 2]));
+            assert_eq!(
+                policy.seen_by_guest(hidden.parse().unwrap()),
+                IpAddr::from([10, 0, 2, 2])
+            );
         }
     }
 }

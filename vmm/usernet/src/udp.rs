@@ -40,7 +40,12 @@ pub struct UdpTable {
 
 impl UdpTable {
     pub fn new() -> Self {
-        Self { flows: Slab::new(), index: HashMap::new(), stalled: VecDeque::new(), buffer: vec![0; MAX_DATAGRAM] }
+        Self {
+            flows: Slab::new(),
+            index: HashMap::new(),
+            stalled: VecDeque::new(),
+            buffer: vec![0; MAX_DATAGRAM],
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -59,10 +64,14 @@ impl UdpTable {
             }
             return ctx.unreachable(packet, refusal == Refusal::Prohibited);
         }
-        let Some(at) = self.flow(ctx, guest, dst) else { return };
+        let Some(at) = self.flow(ctx, guest, dst) else {
+            return;
+        };
         let flow = &mut self.flows[at];
         let attempt = if dns { flow.attempt(udp.payload()) } else { 0 };
-        let Ok(host) = ctx.policy.to_host(dst, attempt) else { return };
+        let Ok(host) = ctx.policy.to_host(dst, attempt) else {
+            return;
+        };
         flow.last = ctx.now;
         if !flow.peers.contains(&(host, dst)) {
             flow.peers.retain(|peer| peer.0 != host);
@@ -72,7 +81,10 @@ impl UdpTable {
             }
         }
         if let Err(error) = flow.socket.send_to(udp.payload(), host) {
-            let gone = [std::io::ErrorKind::NetworkUnreachable, std::io::ErrorKind::HostUnreachable];
+            let gone = [
+                std::io::ErrorKind::NetworkUnreachable,
+                std::io::ErrorKind::HostUnreachable,
+            ];
             if gone.contains(&error.kind()) {
                 ctx.unreachable(packet, false);
             }
@@ -85,29 +97,49 @@ impl UdpTable {
             return Some(at);
         }
         if self.flows.len() >= ctx.limits.udp_flows {
-            let oldest = self.flows.iter().min_by_key(|(_, f)| f.last).map(|(at, _)| at)?;
+            let oldest = self
+                .flows
+                .iter()
+                .min_by_key(|(_, f)| f.last)
+                .map(|(at, _)| at)?;
             ctx.stats.evicted += 1;
             self.remove(ctx, oldest);
         }
         let host = ctx.policy.to_host(dst, 0).ok()?;
-        let any: IpAddr = if host.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any: IpAddr = if host.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
         let mut socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
         let entry = self.flows.vacant_entry();
         let at = entry.key();
-        ctx.registry.register(&mut socket, Source::Udp(at).token(), Interest::READABLE).ok()?;
-        entry.insert(Flow { guest, socket, peers: VecDeque::new(), last: ctx.now, queries: VecDeque::new() });
+        ctx.registry
+            .register(&mut socket, Source::Udp(at).token(), Interest::READABLE)
+            .ok()?;
+        entry.insert(Flow {
+            guest,
+            socket,
+            peers: VecDeque::new(),
+            last: ctx.now,
+            queries: VecDeque::new(),
+        });
         self.index.insert(guest, at);
         Some(at)
     }
 
     /// The host's socket of flow `at` has datagrams.
     pub fn event(&mut self, ctx: &mut Ctx<'_>, at: usize) {
-        let Some(flow) = self.flows.get_mut(at) else { return };
+        let Some(flow) = self.flows.get_mut(at) else {
+            return;
+        };
         for _ in 0..BURST {
             if !ctx.out.ready() {
                 break;
             }
-            let Ok((len, from)) = flow.socket.recv_from(&mut self.buffer) else { return };
+            let Ok((len, from)) = flow.socket.recv_from(&mut self.buffer) else {
+                return;
+            };
             if let Some(&(_, seen)) = flow.peers.iter().find(|peer| peer.0 == from) {
                 flow.last = ctx.now;
                 ctx.out.udp(seen, flow.guest, &self.buffer[..len]);
@@ -137,7 +169,12 @@ impl UdpTable {
 
     /// Forgets ports that have been silent for long.
     pub fn expire(&mut self, ctx: &mut Ctx<'_>) {
-        let old: Vec<usize> = self.flows.iter().filter(|(_, f)| ctx.now - f.last >= IDLE).map(|(at, _)| at).collect();
+        let old: Vec<usize> = self
+            .flows
+            .iter()
+            .filter(|(_, f)| ctx.now - f.last >= IDLE)
+            .map(|(at, _)| at)
+            .collect();
         for at in old {
             self.remove(ctx, at);
         }
@@ -154,7 +191,9 @@ impl UdpTable {
 impl Flow {
     /// How often this DNS query was sent before.
     fn attempt(&mut self, query: &[u8]) -> usize {
-        let Some(id) = query.first_chunk().map(|id| u16::from_be_bytes(*id)) else { return 0 };
+        let Some(id) = query.first_chunk().map(|id| u16::from_be_bytes(*id)) else {
+            return 0;
+        };
         if let Some(known) = self.queries.iter_mut().find(|q| q.0 == id) {
             known.1 += 1;
             return known.1;

@@ -13,7 +13,10 @@ use crate::{dhcp, link};
 use mio::{Events, Poll};
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::raw;
-use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, HardwareAddress, IpCidr, IpProtocol, IpVersion, UdpPacket};
+use smoltcp::wire::{
+    EthernetAddress, EthernetFrame, EthernetProtocol, HardwareAddress, IpCidr, IpProtocol,
+    IpVersion, UdpPacket,
+};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
@@ -86,14 +89,25 @@ impl UserNet {
         let forwards = ForwardTable::new(&config, poll.registry())?;
         let epoch = Instant::now();
         let mut whole = SocketSet::new(Vec::new());
-        let buffer = |bytes| raw::PacketBuffer::new(vec![raw::PacketMetadata::EMPTY; 2], vec![0; bytes]);
-        let whole_handle = whole.add(raw::Socket::new(Some(IpVersion::Ipv4), Some(IpProtocol::Udp), buffer(66_000), buffer(0)));
+        let buffer =
+            |bytes| raw::PacketBuffer::new(vec![raw::PacketMetadata::EMPTY; 2], vec![0; bytes]);
+        let whole_handle = whole.add(raw::Socket::new(
+            Some(IpVersion::Ipv4),
+            Some(IpProtocol::Udp),
+            buffer(66_000),
+            buffer(0),
+        ));
         Ok(Self {
             policy: Policy::new(&config),
             iface: interface(&config, guest),
             poll,
             events: Events::with_capacity(256),
-            tables: Tables { tcp: TcpTable::new(), udp: UdpTable::new(), ping: PingTable::new(), forwards },
+            tables: Tables {
+                tcp: TcpTable::new(),
+                udp: UdpTable::new(),
+                ping: PingTable::new(),
+                forwards,
+            },
             guest,
             guest_mac: EthernetAddress::BROADCAST,
             whole,
@@ -140,12 +154,17 @@ impl UserNet {
     /// When [`Self::poll`] must be called at the latest, even if nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
         let sweep = (self.tables.udp.len() + self.tables.ping.len() > 0).then_some(self.sweep);
-        [self.tables.tcp.deadline(), sweep].into_iter().flatten().min()
+        [self.tables.tcp.deadline(), sweep]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// True when there is work that waits for nothing but room at the guest: call [`Self::poll`] when it has some.
     pub fn wants_room(&self) -> bool {
-        self.tables.tcp.has_stalled() || self.tables.udp.has_stalled() || self.tables.forwards.has_pending()
+        self.tables.tcp.has_stalled()
+            || self.tables.udp.has_stalled()
+            || self.tables.forwards.has_pending()
     }
 
     /// Takes an Ethernet frame of the guest.
@@ -168,7 +187,9 @@ impl UserNet {
                 link::arp(config, body, &mut out);
                 Some(())
             }
-            EthernetProtocol::Ipv4 | EthernetProtocol::Ipv6 => self.ip(&IpPacket::parse(body)?, sink),
+            EthernetProtocol::Ipv4 | EthernetProtocol::Ipv6 => {
+                self.ip(&IpPacket::parse(body)?, sink)
+            }
             _ => None,
         }
     }
@@ -200,7 +221,11 @@ impl UserNet {
             dhcp::answer(config, udp.payload(), &mut out);
             return Some(());
         }
-        if packet.dst.is_multicast() || packet.dst == IpAddr::from([255, 255, 255, 255]) || udp.src_port() == 0 || udp.dst_port() == 0 {
+        if packet.dst.is_multicast()
+            || packet.dst == IpAddr::from([255, 255, 255, 255])
+            || udp.src_port() == 0
+            || udp.dst_port() == 0
+        {
             return Some(());
         }
         self.policy.is_guest(packet.src).then_some(())?;
@@ -216,10 +241,16 @@ impl UserNet {
 
     /// Keeps a fragment until the datagram is complete. Other protocols are not sent in fragments.
     fn fragment(&mut self, packet: &IpPacket<'_>, sink: &mut dyn FrameSink) -> Option<()> {
-        (packet.src.is_ipv4() && packet.protocol == IpProtocol::Udp && self.policy.is_guest(packet.src)).then_some(())?;
+        (packet.src.is_ipv4()
+            && packet.protocol == IpProtocol::Udp
+            && self.policy.is_guest(packet.src))
+        .then_some(())?;
         let mut whole = std::mem::replace(&mut self.whole, SocketSet::new(Vec::new()));
         self.with(sink, |_, ctx| ctx.feed(&mut whole, packet.bytes));
-        let complete = whole.get_mut::<raw::Socket<'_>>(self.whole_handle).recv().map(<[u8]>::to_vec);
+        let complete = whole
+            .get_mut::<raw::Socket<'_>>(self.whole_handle)
+            .recv()
+            .map(<[u8]>::to_vec);
         self.whole = whole;
         if let Ok(bytes) = complete {
             self.datagram(&IpPacket::parse(&bytes)?, sink)?;
@@ -233,7 +264,9 @@ impl UserNet {
     /// The event queue failed.
     pub fn poll(&mut self, sink: &mut dyn FrameSink) -> Result<(), UserNetError> {
         match self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
-            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error.into()),
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                return Err(error.into());
+            }
             _ => {}
         }
         let events = std::mem::replace(&mut self.events, Events::with_capacity(1));
@@ -244,7 +277,12 @@ impl UserNet {
             for event in &events {
                 let over = event.is_error() || event.is_read_closed() || event.is_write_closed();
                 match Source::of(event.token()) {
-                    Source::Tcp(at) => tables.tcp.event(ctx, at, event.is_readable() || over, event.is_writable() || over),
+                    Source::Tcp(at) => tables.tcp.event(
+                        ctx,
+                        at,
+                        event.is_readable() || over,
+                        event.is_writable() || over,
+                    ),
                     Source::Udp(at) => tables.udp.event(ctx, at),
                     Source::Ping(at) => tables.ping.event(ctx, at),
                     Source::Forward(at) => tables.forwards.event(at),
@@ -275,7 +313,11 @@ impl UserNet {
         (&self.config, out)
     }
 
-    fn with<R>(&mut self, sink: &mut dyn FrameSink, work: impl FnOnce(&mut Tables, &mut Ctx<'_>) -> R) -> R {
+    fn with<R>(
+        &mut self,
+        sink: &mut dyn FrameSink,
+        work: impl FnOnce(&mut Tables, &mut Ctx<'_>) -> R,
+    ) -> R {
         let out = Out {
             sink,
             guest_mac: self.guest_mac,
@@ -301,11 +343,24 @@ impl UserNet {
 fn interface(config: &Config, guest: GuestOffloads) -> Interface {
     let mut nobody = Nobody;
     let mut frames = 0;
-    let mut out = Out { sink: &mut nobody, guest_mac: EthernetAddress::BROADCAST, guest, mtu: usize::from(config.mtu), frames: &mut frames };
+    let mut out = Out {
+        sink: &mut nobody,
+        guest_mac: EthernetAddress::BROADCAST,
+        guest,
+        mtu: usize::from(config.mtu),
+        frames: &mut frames,
+    };
     let mut settings = smoltcp::iface::Config::new(HardwareAddress::Ip);
     // Sequence numbers must not be guessable: take the seed from the hasher's random keys.
     settings.random_seed = RandomState::new().build_hasher().finish();
-    let mut iface = Interface::new(settings, &mut Port { inbound: None, out: &mut out }, smoltcp::time::Instant::ZERO);
+    let mut iface = Interface::new(
+        settings,
+        &mut Port {
+            inbound: None,
+            out: &mut out,
+        },
+        smoltcp::time::Instant::ZERO,
+    );
     iface.update_ip_addrs(|addrs| {
         let _ = addrs.push(IpCidr::new(config.gateway_v4.into(), config.prefix_v4));
         let _ = addrs.push(IpCidr::new(config.gateway_v6.into(), 64));

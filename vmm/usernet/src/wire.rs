@@ -3,7 +3,8 @@
 use crate::sink::{FrameSink, GuestOffloads, Offload};
 use smoltcp::phy::{Checksum, ChecksumCapabilities};
 use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, UdpPacket, UdpRepr,
+    EthernetAddress, EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, IpRepr, Ipv4Packet,
+    Ipv6Packet, UdpPacket, UdpRepr,
 };
 use std::net::{IpAddr, SocketAddr};
 
@@ -39,7 +40,10 @@ impl<'a> IpPacket<'a> {
 
     fn parse_v4(bytes: &'a [u8]) -> Option<Self> {
         let packet = Ipv4Packet::new_checked(bytes).ok()?;
-        let (header, total) = (usize::from(packet.header_len()), usize::from(packet.total_len()));
+        let (header, total) = (
+            usize::from(packet.header_len()),
+            usize::from(packet.total_len()),
+        );
         Some(Self {
             bytes: bytes.get(..total)?,
             src: packet.src_addr().into(),
@@ -80,7 +84,13 @@ impl Out<'_> {
     }
 
     /// Sends a frame to the guest; `fill` writes what follows the Ethernet header. Without a `kind` that is an IP packet.
-    pub fn ethernet(&mut self, kind: Option<EthernetProtocol>, len: usize, offload: Offload, fill: impl FnOnce(&mut [u8])) {
+    pub fn ethernet(
+        &mut self,
+        kind: Option<EthernetProtocol>,
+        len: usize,
+        offload: Offload,
+        fill: impl FnOnce(&mut [u8]),
+    ) {
         let mut fill = Some(fill);
         let guest = self.guest_mac;
         *self.frames += 1;
@@ -91,7 +101,11 @@ impl Out<'_> {
             frame.set_src_addr(ROUTER_MAC);
             fill(frame.payload_mut());
             let version = frame.payload_mut().first().map_or(0, |b| b >> 4);
-            let ip = if version == 6 { EthernetProtocol::Ipv6 } else { EthernetProtocol::Ipv4 };
+            let ip = if version == 6 {
+                EthernetProtocol::Ipv6
+            } else {
+                EthernetProtocol::Ipv4
+            };
             frame.set_ethertype(kind.unwrap_or(ip));
         });
     }
@@ -106,7 +120,10 @@ impl Out<'_> {
 
     /// Sends a UDP datagram, over IPv4 in fragments where it is larger than the guest's network allows.
     pub fn udp(&mut self, src: SocketAddr, dst: SocketAddr, payload: &[u8]) {
-        let udp = UdpRepr { src_port: src.port(), dst_port: dst.port() };
+        let udp = UdpRepr {
+            src_port: src.port(),
+            dst_port: dst.port(),
+        };
         let len = udp.header_len() + payload.len();
         let (from, to) = (IpAddress::from(src.ip()), IpAddress::from(dst.ip()));
         if std::mem::discriminant(&from) != std::mem::discriminant(&to) {
@@ -114,13 +131,31 @@ impl Out<'_> {
         }
         let ip = IpRepr::new(from, to, IpProtocol::Udp, len, 64);
         let whole = ip.buffer_len() <= self.mtu;
-        let caps = if self.guest.checksum && whole { no_transport_checksums() } else { full_checksums() };
+        let caps = if self.guest.checksum && whole {
+            no_transport_checksums()
+        } else {
+            full_checksums()
+        };
         let write = |bytes: &mut [u8]| {
             let mut packet = UdpPacket::new_unchecked(bytes);
-            udp.emit(&mut packet, &from, &to, payload.len(), |buf| buf.copy_from_slice(payload), &caps);
+            udp.emit(
+                &mut packet,
+                &from,
+                &to,
+                payload.len(),
+                |buf| buf.copy_from_slice(payload),
+                &caps,
+            );
         };
         if whole {
-            return self.ip(ip, Offload { unchecked: self.guest.checksum, segment: None }, write);
+            return self.ip(
+                ip,
+                Offload {
+                    unchecked: self.guest.checksum,
+                    segment: None,
+                },
+                write,
+            );
         }
         let IpRepr::Ipv4(header) = ip else { return };
         let mut bytes = vec![0; len];
@@ -134,16 +169,21 @@ impl Out<'_> {
         let count = payload.len().div_ceil(piece);
         for (i, part) in payload.chunks(piece).enumerate() {
             header.payload_len = part.len();
-            self.ethernet(None, header.buffer_len() + part.len(), Offload::default(), |bytes| {
-                let mut packet = Ipv4Packet::new_unchecked(bytes);
-                header.emit(&mut packet, &full_checksums());
-                packet.set_ident(ident);
-                packet.set_dont_frag(false);
-                packet.set_more_frags(i + 1 < count);
-                packet.set_frag_offset((i * piece) as u16);
-                packet.fill_checksum();
-                packet.payload_mut().copy_from_slice(part);
-            });
+            self.ethernet(
+                None,
+                header.buffer_len() + part.len(),
+                Offload::default(),
+                |bytes| {
+                    let mut packet = Ipv4Packet::new_unchecked(bytes);
+                    header.emit(&mut packet, &full_checksums());
+                    packet.set_ident(ident);
+                    packet.set_dont_frag(false);
+                    packet.set_more_frags(i + 1 < count);
+                    packet.set_frag_offset((i * piece) as u16);
+                    packet.fill_checksum();
+                    packet.payload_mut().copy_from_slice(part);
+                },
+            );
         }
     }
 }

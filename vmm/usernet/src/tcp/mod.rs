@@ -5,19 +5,22 @@
 //! reaches the guest as one. Bytes move only where both sides have room: a side that stops reading stops the other, and nothing is kept in between
 //! but the two buffers that the flow got when it was opened.
 
+mod flow;
+
 use crate::flows::{Ctx, Source};
 use crate::policy::Refusal;
 use crate::wire::IpPacket;
+use flow::{Flow, Key, Phase, to_guest, to_host};
 use mio::Interest;
 use mio::net::TcpStream;
 use slab::Slab;
-use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::iface::SocketSet;
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::TcpPacket;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// How long the host's connection may take to stand.
@@ -26,48 +29,6 @@ const CONNECT_TIME: Duration = Duration::from_secs(30);
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// Smallest buffer for one direction.
 const MIN_BUFFER: usize = 4096;
-
-/// The two ends as the guest sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    guest: SocketAddr,
-    remote: SocketAddr,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// The guest waits for the host's connection.
-    Connecting,
-    /// The handshake with the guest is under way.
-    Handshake,
-    Open,
-}
-
-struct Flow {
-    key: Key,
-    /// Tells flows apart that had the same place in the table.
-    serial: u64,
-    phase: Phase,
-    sockets: SocketSet<'static>,
-    handle: SocketHandle,
-    host: TcpStream,
-    /// The host's socket may have something to read, may take something. Cleared by "would block".
-    readable: bool,
-    writable: bool,
-    /// The host sends no more; the guest sends no more (and the host was told).
-    host_done: bool,
-    guest_done: bool,
-    /// Bytes of both buffers.
-    memory: usize,
-    expires: Option<Instant>,
-    deadline: Option<Instant>,
-}
-
-impl Flow {
-    fn socket(&mut self) -> &mut Socket<'static> {
-        self.sockets.get_mut(self.handle)
-    }
-}
 
 /// All TCP connections.
 pub struct TcpTable {
@@ -121,11 +82,16 @@ impl TcpTable {
 
     /// A TCP packet of the guest.
     pub fn packet(&mut self, ctx: &mut Ctx<'_>, packet: &IpPacket<'_>) {
-        let Ok(tcp) = TcpPacket::new_checked(packet.payload) else { return };
+        let Ok(tcp) = TcpPacket::new_checked(packet.payload) else {
+            return;
+        };
         if tcp.src_port() == 0 || tcp.dst_port() == 0 {
             return;
         }
-        let key = Key { guest: SocketAddr::new(packet.src, tcp.src_port()), remote: SocketAddr::new(packet.dst, tcp.dst_port()) };
+        let key = Key {
+            guest: SocketAddr::new(packet.src, tcp.src_port()),
+            remote: SocketAddr::new(packet.dst, tcp.dst_port()),
+        };
         if let Some(&at) = self.index.get(&key) {
             ctx.feed(&mut self.flows[at].sockets, packet.bytes);
             self.pump(ctx, at);
@@ -155,13 +121,19 @@ impl TcpTable {
         }
         match TcpStream::connect(host) {
             Ok(stream) => {
-                let Some(at) = self.insert(ctx, key, stream, Phase::Connecting) else { return };
+                let Some(at) = self.insert(ctx, key, stream, Phase::Connecting) else {
+                    return;
+                };
                 let flow = &mut self.flows[at];
                 flow.socket().pause_synack(true);
                 if flow.socket().listen(key.remote).is_ok() {
                     ctx.feed(&mut flow.sockets, packet.bytes);
                 }
-                if flow.socket().state() == State::SynReceived { self.schedule(ctx, at) } else { self.remove(ctx, at) }
+                if flow.socket().state() == State::SynReceived {
+                    self.schedule(ctx, at)
+                } else {
+                    self.remove(ctx, at)
+                }
             }
             Err(error) => self.refuse(ctx, error.kind(), packet),
         }
@@ -170,36 +142,64 @@ impl TcpTable {
     fn refuse(&mut self, ctx: &mut Ctx<'_>, kind: ErrorKind, packet: &IpPacket<'_>) {
         ctx.stats.refused += 1;
         match kind {
-            ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::AddrNotAvailable => ctx.unreachable(packet, false),
+            ErrorKind::NetworkUnreachable
+            | ErrorKind::HostUnreachable
+            | ErrorKind::AddrNotAvailable => ctx.unreachable(packet, false),
             _ => ctx.feed(&mut self.nobody, packet.bytes),
         }
     }
 
     /// A connection came in on a forwarded host port.
-    pub fn accept(&mut self, ctx: &mut Ctx<'_>, stream: TcpStream, peer: SocketAddr, guest: SocketAddr) {
-        let ip = ctx.policy.from_host(peer);
+    pub fn accept(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        guest: SocketAddr,
+    ) {
+        let ip = ctx.policy.seen_by_guest(peer);
         let first = peer.port().max(1024);
         let free = (first..=u16::MAX).chain(1024..first).find(|&port| {
             let remote = SocketAddr::new(ip, port);
             !self.index.contains_key(&Key { guest, remote })
         });
         let Some(port) = free else { return };
-        let key = Key { guest, remote: SocketAddr::new(ip, port) };
-        let Some(at) = self.insert(ctx, key, stream, Phase::Handshake) else { return };
+        let key = Key {
+            guest,
+            remote: SocketAddr::new(ip, port),
+        };
+        let Some(at) = self.insert(ctx, key, stream, Phase::Handshake) else {
+            return;
+        };
         let flow = &mut self.flows[at];
         flow.readable = true;
         flow.writable = true;
         let socket = flow.sockets.get_mut::<Socket<'static>>(flow.handle);
-        if socket.connect(ctx.iface.context(), guest, key.remote).is_err() {
+        if socket
+            .connect(ctx.iface.context(), guest, key.remote)
+            .is_err()
+        {
             return self.remove(ctx, at);
         }
         self.pump(ctx, at);
     }
 
-    fn insert(&mut self, ctx: &mut Ctx<'_>, key: Key, mut host: TcpStream, phase: Phase) -> Option<usize> {
+    fn insert(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        key: Key,
+        mut host: TcpStream,
+        phase: Phase,
+    ) -> Option<usize> {
         let entry = self.flows.vacant_entry();
         let at = entry.key();
-        ctx.registry.register(&mut host, Source::Tcp(at).token(), Interest::READABLE | Interest::WRITABLE).ok()?;
+        ctx.registry
+            .register(
+                &mut host,
+                Source::Tcp(at).token(),
+                Interest::READABLE | Interest::WRITABLE,
+            )
+            .ok()?;
         let _ = host.set_nodelay(true);
         let memory = buffer_bytes(ctx, self.pool_used);
         self.pool_used += memory.saturating_sub(ctx.limits.tcp_buffer_floor);
@@ -209,7 +209,11 @@ impl TcpTable {
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
         self.serial += 1;
-        let limit = if phase == Phase::Connecting { CONNECT_TIME } else { HANDSHAKE_TIME };
+        let limit = if phase == Phase::Connecting {
+            CONNECT_TIME
+        } else {
+            HANDSHAKE_TIME
+        };
         entry.insert(Flow {
             key,
             serial: self.serial,
@@ -221,6 +225,7 @@ impl TcpTable {
             writable: false,
             host_done: false,
             guest_done: false,
+            stalled: false,
             memory,
             expires: Some(ctx.now + limit),
             deadline: None,
@@ -234,7 +239,11 @@ impl TcpTable {
 
     fn drop_oldest_half_open(&mut self, ctx: &mut Ctx<'_>) {
         while let Some((at, serial)) = self.half_open.pop_front() {
-            if self.flows.get(at).is_some_and(|f| f.serial == serial && f.phase != Phase::Open) {
+            if self
+                .flows
+                .get(at)
+                .is_some_and(|f| f.serial == serial && f.phase != Phase::Open)
+            {
                 ctx.stats.evicted += 1;
                 return self.remove(ctx, at);
             }
@@ -243,7 +252,9 @@ impl TcpTable {
 
     /// The host's socket of flow `at` reports something.
     pub fn event(&mut self, ctx: &mut Ctx<'_>, at: usize, readable: bool, writable: bool) {
-        let Some(flow) = self.flows.get_mut(at) else { return };
+        let Some(flow) = self.flows.get_mut(at) else {
+            return;
+        };
         flow.readable |= readable;
         flow.writable |= writable;
         if flow.phase == Phase::Connecting && !self.connected(ctx, at) {
@@ -276,7 +287,11 @@ impl TcpTable {
     fn pump(&mut self, ctx: &mut Ctx<'_>, at: usize) {
         let flow = &mut self.flows[at];
         if flow.phase == Phase::Connecting {
-            if flow.socket().state() == State::SynReceived { self.schedule(ctx, at) } else { self.remove(ctx, at) }
+            if flow.socket().state() == State::SynReceived {
+                self.schedule(ctx, at)
+            } else {
+                self.remove(ctx, at)
+            }
             return;
         }
         loop {
@@ -292,11 +307,14 @@ impl TcpTable {
             self.half_open_count -= 1;
         }
         let flow = &mut self.flows[at];
-        if !ctx.out.ready() {
+        if !ctx.out.ready() && !flow.stalled {
+            flow.stalled = true;
             self.stalled.push_back((at, flow.serial));
         }
         match state {
-            State::Closed | State::Listen | State::TimeWait if ctx.out.ready() => self.remove(ctx, at),
+            State::Closed | State::Listen | State::TimeWait if ctx.out.ready() => {
+                self.remove(ctx, at)
+            }
             _ => self.schedule(ctx, at),
         }
     }
@@ -307,8 +325,11 @@ impl TcpTable {
             if !ctx.out.ready() {
                 return;
             }
-            let Some((at, serial)) = self.stalled.pop_front() else { return };
-            if self.flows.get(at).is_some_and(|f| f.serial == serial) {
+            let Some((at, serial)) = self.stalled.pop_front() else {
+                return;
+            };
+            if let Some(flow) = self.flows.get_mut(at).filter(|f| f.serial == serial) {
+                flow.stalled = false;
                 self.pump(ctx, at);
             }
         }
@@ -321,7 +342,13 @@ impl TcpTable {
                 return;
             }
             self.timers.pop();
-            let Some(flow) = self.flows.get_mut(at).filter(|f| f.serial == serial && f.deadline == Some(when)) else { continue };
+            let Some(flow) = self
+                .flows
+                .get_mut(at)
+                .filter(|f| f.serial == serial && f.deadline == Some(when))
+            else {
+                continue;
+            };
             flow.deadline = None;
             if flow.expires.is_some_and(|e| e <= ctx.now) {
                 flow.socket().abort();
@@ -342,7 +369,10 @@ impl TcpTable {
     fn schedule(&mut self, ctx: &mut Ctx<'_>, at: usize) {
         let now = ctx.stack_now();
         let flow = &mut self.flows[at];
-        let stack = ctx.iface.poll_at(now, &flow.sockets).map(|t| ctx.from_stack(t).max(ctx.now + Duration::from_millis(1)));
+        let stack = ctx
+            .iface
+            .poll_at(now, &flow.sockets)
+            .map(|t| ctx.moment_of(t).max(ctx.now + Duration::from_millis(1)));
         let next = [stack, flow.expires].into_iter().flatten().min();
         if let Some(when) = next.filter(|&when| flow.deadline.is_none_or(|d| when < d)) {
             flow.deadline = Some(when);
@@ -371,60 +401,4 @@ fn buffer_bytes(ctx: &Ctx<'_>, pool_used: usize) -> usize {
     let limits = ctx.limits;
     let share = limits.tcp_buffer_pool.saturating_sub(pool_used) / 16;
     (limits.tcp_buffer_floor + share).min(limits.tcp_buffer_ceiling)
-}
-
-/// Bytes of the guest to the host. True when any moved.
-fn to_host(flow: &mut Flow) -> bool {
-    let socket = flow.sockets.get_mut::<Socket<'static>>(flow.handle);
-    let mut moved = false;
-    while flow.writable && socket.can_recv() {
-        let host = &mut flow.host;
-        let written = socket.recv(|bytes| match host.write(bytes) {
-            Ok(n) => (n, Ok(n)),
-            Err(error) => (0, Err(error.kind())),
-        });
-        match written {
-            Ok(Ok(n)) if n > 0 => moved = true,
-            Ok(Err(ErrorKind::WouldBlock)) => flow.writable = false,
-            Ok(Err(ErrorKind::Interrupted)) => {}
-            _ => {
-                socket.abort();
-                return true;
-            }
-        }
-    }
-    let finished = !socket.may_recv() && !socket.can_recv() && matches!(socket.state(), State::CloseWait | State::LastAck | State::Closing | State::TimeWait);
-    if finished && !flow.guest_done {
-        flow.guest_done = true;
-        let _ = flow.host.shutdown(Shutdown::Write);
-    }
-    moved
-}
-
-/// Bytes of the host to the guest. True when any moved.
-fn to_guest(flow: &mut Flow) -> bool {
-    let socket = flow.sockets.get_mut::<Socket<'static>>(flow.handle);
-    let mut moved = false;
-    while flow.readable && !flow.host_done && socket.can_send() {
-        let host = &mut flow.host;
-        let read = socket.send(|room| match host.read(room) {
-            Ok(n) => (n, Ok(n)),
-            Err(error) => (0, Err(error.kind())),
-        });
-        match read {
-            Ok(Ok(0)) => {
-                flow.host_done = true;
-                socket.close();
-                return true;
-            }
-            Ok(Ok(_)) => moved = true,
-            Ok(Err(ErrorKind::WouldBlock)) => flow.readable = false,
-            Ok(Err(ErrorKind::Interrupted)) => {}
-            _ => {
-                socket.abort();
-                return true;
-            }
-        }
-    }
-    moved
 }
