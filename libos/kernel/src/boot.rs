@@ -1,7 +1,7 @@
 //! From the first ring-3 instruction to the idle loop.
 
 use crate::arch::cpuid::Table;
-use crate::arch::vcpu::{self, VCPU_BLOCKS, Vcpu};
+use crate::arch::vcpu::{self, VCPU_BLOCKS};
 use crate::arch::{apic, fpu, nucleus, smp};
 use crate::mm::{frames, heap, pagetable};
 use crate::sched::idle;
@@ -57,7 +57,7 @@ fn first(start_info: u64, entry_tsc: u64, ring3_tsc: u64) -> ! {
     lock::acquire();
     let vcpu = &VCPU_BLOCKS[0];
     let info = image_info();
-    let table = (&raw const *CPUID.get()) as u64;
+    let table = CPUID.as_ptr() as u64;
     vcpu.init(0, table, false);
     power::stamp(Phase::Entered, entry_tsc);
     power::stamp(Phase::LibosStart, ring3_tsc);
@@ -68,7 +68,7 @@ fn first(start_info: u64, entry_tsc: u64, ring3_tsc: u64) -> ! {
     pagetable::init(info.pml4_paddr);
     let start = read_start_info(start_info);
     set_up_memory(info, &start);
-    let features = set_up_processor(vcpu);
+    let features = set_up_processor();
     let manifest = physical(info.manifest_paddr, info.manifest_len).to_vec();
     let module = module(&start).to_vec();
     let config = config::init(&manifest, &module, command_line(&start));
@@ -159,7 +159,7 @@ struct Features {
     rdrand: bool,
 }
 
-fn set_up_processor(_vcpu: &Vcpu) -> Features {
+fn set_up_processor() -> Features {
     let mut table = CPUID.get();
     table.fill();
     let leaf1 = table.get(1, 0).unwrap_or_default();

@@ -36,6 +36,11 @@ impl<T> Locked<T> {
         Self(RefCell::new(value))
     }
 
+    /// Where the value is, for assembly that reads it.
+    pub fn as_ptr(&self) -> *mut T {
+        self.0.as_ptr()
+    }
+
     /// The value. The caller holds the big lock, and does not block or call back while it keeps the borrow.
     #[track_caller]
     pub fn get(&self) -> RefMut<'_, T> {

@@ -156,7 +156,7 @@ impl Space {
             return Ok(());
         }
         match &vma.backing {
-            Backing::Image(_) | Backing::Vdso(_) => return self.back(start, end, vma),
+            Backing::Image(_) | Backing::Vdso(_) => return self.back(start, end),
             Backing::File(_) => return Ok(()),
             _ => {}
         }
@@ -165,10 +165,10 @@ impl Space {
             return Ok(());
         }
         if vma.stack {
-            return self.back(end - len.min(STACK_EAGER), end, vma);
+            return self.back(end - len.min(STACK_EAGER), end);
         }
         if len <= EAGER {
-            return self.back(start, end, vma);
+            return self.back(start, end);
         }
         // Large pages where they fit; the rest if it is small.
         let (first, last) = (start.next_multiple_of(LARGE), end & !(LARGE - 1));
@@ -178,24 +178,26 @@ impl Space {
         for at in (first..last).step_by(LARGE as usize) {
             self.back_large(at, vma)?;
         }
-        self.back(start, first, vma)?;
-        self.back(last, end, vma)
+        self.back(start, first)?;
+        self.back(last, end)
     }
 
     /// Puts a 2 MiB page at `at` if nothing is there yet; falls back to small pages when no chunk is free.
     fn back_large(&mut self, at: u64, vma: &Vma) -> core::result::Result<(), Fault> {
         if !pagetable::large_is_free(at) {
-            return self.back(at, at + LARGE, vma);
+            return self.back(at, at + LARGE);
         }
         match frames::alloc_chunk() {
             Some(paddr) => pagetable::map_large(at, paddr, entry_flags(vma) | pagetable::OWNED).ok_or(Fault::OutOfMemory),
-            None => self.back(at, at + LARGE, vma),
+            None => self.back(at, at + LARGE),
         }
     }
 
     /// Backs every page of `start..end` (inside one area) that has nothing yet.
-    fn back(&mut self, start: u64, end: u64, vma: &Vma) -> core::result::Result<(), Fault> {
-        let area_start = self.areas.find(start).map_or(start, |area| area.start);
+    fn back(&mut self, start: u64, end: u64) -> core::result::Result<(), Fault> {
+        // The area may have merged with its neighbour: offsets count from its own start.
+        let Some(area) = self.areas.find(start) else { return Ok(()) };
+        let (area_start, vma) = (area.start, &area.payload.clone());
         let flags = entry_flags(vma);
         for at in (start..end).step_by(PAGE as usize) {
             if pagetable::lookup(at).is_some() {
@@ -229,7 +231,7 @@ impl Space {
                     if vma.is_anonymous() && !vma.stack && next - at == LARGE {
                         self.back_large(at, &vma)?;
                     } else {
-                        self.back(at, next, &vma)?;
+                        self.back(at, next)?;
                     }
                     at = next;
                 }
@@ -259,9 +261,9 @@ impl Space {
             return self.back_large(large, &vma);
         }
         let window = address & !(FAULT_AROUND - 1);
-        self.back(page, page + PAGE, &vma)?;
+        self.back(page, page + PAGE)?;
         // The neighbours are a favour: their failure is not the program's.
-        let _ = self.back(window.max(start), (window + FAULT_AROUND).min(end), &vma);
+        let _ = self.back(window.max(start), (window + FAULT_AROUND).min(end));
         Ok(())
     }
 
