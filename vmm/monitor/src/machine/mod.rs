@@ -64,7 +64,10 @@ pub struct Machine {
 impl Machine {
     /// Creates memory, interrupt chips and vCPUs.
     pub fn new(mut first: FirstVcpu, size: Size) -> Result<Self, Error> {
+        // Memory before the first vCPU: a slot added while a vCPU is busy in KVM waits for it.
+        let ram = GuestRam::reserve(size.memory, layout::MMIO_HOLE_START, layout::MMIO_HOLE_END)?;
         let vm = Arc::new(Vm::new(first.kvm())?);
+        vm.add_ram(&ram)?;
         vm.split_irqchip()?;
         let vcpu = vm.create_vcpu(0)?;
         let (tsc_khz, tsc_offset) = (vcpu.tsc_khz().unwrap_or(0), vcpu.tsc_offset());
@@ -72,8 +75,6 @@ impl Machine {
         let others = (1..size.cpus)
             .map(|id| vm.create_vcpu(id))
             .collect::<Result<Vec<_>, _>>()?;
-        let ram = GuestRam::reserve(size.memory, layout::MMIO_HOLE_START, layout::MMIO_HOLE_END)?;
-        vm.add_ram(&ram)?;
         let interrupts = Arc::new(Interrupts::new(Arc::clone(&vm)));
         Ok(Self {
             vm,
