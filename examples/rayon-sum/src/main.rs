@@ -1,6 +1,7 @@
 //! Parallel sums, sorts and searches over all CPUs; the argument is how many numbers.
 
 use rayon::prelude::*;
+use std::time::Instant;
 
 fn mix(n: u64) -> u64 {
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -14,6 +15,7 @@ fn main() {
         .and_then(|n| n.parse().ok())
         .unwrap_or(2_000_000);
     eprintln!("{} threads", rayon::current_num_threads());
+    let start = Instant::now();
     println!(
         "sum {}",
         (0..count)
@@ -32,6 +34,7 @@ fn main() {
     );
     let (a, b) = rayon::join(|| fib(24), || fib(25));
     println!("join {a} {b}");
+    eprintln!("{count} numbers in {:?}", start.elapsed());
 }
 
 fn fib(n: u32) -> u64 {

@@ -1,0 +1,210 @@
+//! `cargo xtask ci`: everything that must hold, in one command, with a closing line of counts.
+
+use crate::tally::Tally;
+use crate::{e2e, layers, sh, tidy};
+use anyhow::{Result, ensure};
+use std::process::Command;
+use std::time::Instant;
+
+/// `ci`
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// Leave out programs and test suites from crates.io
+    #[arg(long)]
+    pub own: bool,
+    /// Leave out the end-to-end tests
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// Debian packages, and a program of each that shows whether it is there.
+const PACKAGES: [(&str, &str); 5] = [
+    ("qemu-system-x86", "qemu-system-x86_64"),
+    ("gcc", "gcc"),
+    ("musl-tools", "musl-gcc"),
+    ("golang-go", "go"),
+    ("busybox-static", "busybox"),
+];
+
+/// A step: a name and what it does; `Ok` carries what it counted.
+type Step<'a> = (&'a str, Box<dyn Fn() -> Result<Tally> + 'a>);
+
+/// Runs all steps, whatever fails, and says at the end what did.
+pub fn ci(args: &Args) -> Result<()> {
+    let start = Instant::now();
+    let mut steps: Vec<Step<'_>> = vec![
+        ("packages", Box::new(packages)),
+        ("format", Box::new(format)),
+        ("layers", Box::new(layers::layers)),
+        ("tidy", Box::new(tidy::tidy)),
+        ("clippy", Box::new(clippy)),
+        ("host tests", Box::new(host_tests)),
+        ("template", Box::new(template)),
+    ];
+    if !args.quick {
+        let e2e_args = e2e::Args {
+            own: args.own,
+            ..e2e::Args::default()
+        };
+        steps.push(("end to end", Box::new(move || e2e::e2e(&e2e_args))));
+    }
+    let (mut total, mut summary) = (Tally::default(), Vec::new());
+    for (name, step) in &steps {
+        let (counts, line) = one(name, step);
+        total.add(counts);
+        summary.push(line);
+    }
+    anstream::println!(
+        "\n{}\n{total} in {} s",
+        summary.join("\n"),
+        start.elapsed().as_secs()
+    );
+    ensure!(total.failed == 0, "{} checks failed", total.failed);
+    Ok(())
+}
+
+fn one(name: &str, step: &dyn Fn() -> Result<Tally>) -> (Tally, String) {
+    anstream::println!("\n{}== {name}{:#}", sh::NOTE, sh::NOTE);
+    let start = Instant::now();
+    let counts = step().unwrap_or_else(|error| {
+        anstream::eprintln!("{}error{:#}: {error:#}", sh::FAIL, sh::FAIL);
+        Tally {
+            failed: 1,
+            ..Tally::default()
+        }
+    });
+    let style = if counts.failed == 0 {
+        sh::GOOD
+    } else {
+        sh::FAIL
+    };
+    (
+        counts,
+        format!(
+            "{style}{name:>12}{style:#} {counts} ({} s)",
+            start.elapsed().as_secs()
+        ),
+    )
+}
+
+/// One check that a command succeeds.
+fn check(command: &mut Command) -> Result<Tally> {
+    sh::run(command)?;
+    Ok(Tally {
+        passed: 1,
+        ..Tally::default()
+    })
+}
+
+/// Installs what is missing, where this user may.
+fn packages() -> Result<Tally> {
+    let missing: Vec<_> = PACKAGES
+        .iter()
+        .filter(|(_, program)| !sh::found(program))
+        .map(|(package, _)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(Tally {
+            passed: 1,
+            ..Tally::default()
+        });
+    }
+    let admin = |words: &[&str]| {
+        let mut command = Command::new(if rustix::process::geteuid().is_root() {
+            "env"
+        } else {
+            "sudo"
+        });
+        command.arg("DEBIAN_FRONTEND=noninteractive").args(words);
+        command
+    };
+    sh::run(&mut admin(&["apt-get", "update", "-qq"]))?;
+    check(admin(&["apt-get", "install", "-y", "-qq", "--no-install-recommends"]).args(missing))
+}
+
+fn format() -> Result<Tally> {
+    let mut tally = check(&mut sh::cargo(&["fmt", "--all", "--check"]))?;
+    for manifest in [
+        "libos/kernel/Cargo.toml",
+        "examples/Cargo.toml",
+        "templates/hello/Cargo.toml",
+    ] {
+        tally.add(check(&mut sh::cargo(&[
+            "fmt",
+            "--all",
+            "--check",
+            "--manifest-path",
+            manifest,
+        ]))?);
+    }
+    Ok(tally)
+}
+
+fn clippy() -> Result<Tally> {
+    let mut tally = check(&mut sh::cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    let mut kernel = sh::cargo(&["clippy", "--quiet", "--", "-D", "warnings"]);
+    kernel
+        .current_dir(sh::root().join("libos/kernel"))
+        .env("CARGO_TARGET_DIR", sh::target_dir()?.join("libos"));
+    tally.add(check(&mut kernel)?);
+    let examples = [
+        "clippy",
+        "--quiet",
+        "--all-targets",
+        "--manifest-path",
+        "examples/Cargo.toml",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    tally.add(check(
+        sh::cargo(&examples).env("CARGO_TARGET_DIR", sh::target_dir()?.join("examples")),
+    )?);
+    Ok(tally)
+}
+
+fn host_tests() -> Result<Tally> {
+    let (text, status) = sh::tee(&mut sh::cargo(&["test", "--workspace", "--no-fail-fast"]))?;
+    let mut tally = Tally::of_test_output(&text);
+    if !status.success() && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// What `cargo unik new` writes must build, run and pass its tests, as a process and as a unikernel.
+fn template() -> Result<Tally> {
+    let tools = e2e::tools::Tools::build(false)?;
+    let project = tools.scratch.join("my-app");
+    if project.exists() {
+        std::fs::remove_dir_all(&project)?;
+    }
+    let mut tally = check(tools.unik(&["new"]).arg(&project))?;
+    std::fs::write(
+        project.join("Cargo.toml"),
+        std::fs::read_to_string(project.join("Cargo.toml"))? + "\n[workspace]\n",
+    )?;
+    let mut native = sh::cargo(&["run", "--quiet", "--", "Ada"]);
+    let wanted = sh::output(native.current_dir(&project).env_remove("CARGO_TARGET_DIR"))?;
+    let got = sh::output(
+        tools
+            .unik(&["--quiet", "run", "--", "Ada"])
+            .current_dir(&project),
+    )?;
+    ensure!(
+        got == wanted && !got.is_empty(),
+        "the template prints {got:?} as a unikernel instead of {wanted:?}"
+    );
+    tally.count(true);
+    let (text, _) = sh::tee(tools.unik(&["test"]).current_dir(&project))?;
+    tally.add(Tally::of_test_output(&text));
+    Ok(tally)
+}

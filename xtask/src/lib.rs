@@ -1,0 +1,65 @@
+//! The project's own commands. They run the project's binaries and depend on none of its crates.
+//!
+//! - [`ci`]: everything that must hold, in one command.
+//! - [`e2e`]: every example and several programs of other people, natively and as unikernels, compared.
+//! - [`tidy`] and [`layers`]: the rules for files and for crate edges.
+//! - [`bench`]: the table of figures. [`dist`]: the release archive.
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod ci;
+pub mod dist;
+pub mod e2e;
+pub mod layers;
+pub mod sh;
+pub mod tally;
+pub mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check and test everything
+    Ci(ci::Args),
+    /// Run every example natively and as a unikernel, and compare
+    E2e(e2e::Args),
+    /// Check the rules for files
+    Tidy,
+    /// Check the edges between crates
+    Layers,
+    /// Print the table of figures
+    Bench(bench::Args),
+    /// Write the release archive
+    Dist,
+    /// Run the hello example as a unikernel
+    Demo,
+}
+
+/// Reads the command line and acts.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Ci(args) => ci::ci(&args),
+        Command::E2e(args) => e2e::e2e(&args).and_then(|tally| tally.verdict()),
+        Command::Tidy => tidy::tidy().and_then(|tally| tally.verdict()),
+        Command::Layers => layers::layers().and_then(|tally| tally.verdict()),
+        Command::Bench(args) => bench::bench(&args),
+        Command::Dist => dist::dist(),
+        Command::Demo => e2e::demo(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("{}error{:#}: {error:#}", sh::FAIL, sh::FAIL);
+            ExitCode::FAILURE
+        }
+    }
+}
