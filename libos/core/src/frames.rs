@@ -62,9 +62,19 @@ impl FrameAllocator {
     pub fn add(&mut self, start: u64, end: u64) {
         let first = start.div_ceil(FRAME_SIZE);
         let last = (end / FRAME_SIZE).min((self.chunks.len() * CHUNK_FRAMES) as u64);
-        for number in first..last {
-            self.set_free(number as usize);
-            self.total_frames += 1;
+        let (mut number, last) = (first as usize, last as usize);
+        self.total_frames += last.saturating_sub(number);
+        while number < last {
+            if number % CHUNK_FRAMES == 0 && last - number >= CHUNK_FRAMES && self.chunks[number / CHUNK_FRAMES].free_count == 0 {
+                let chunk = &mut self.chunks[number / CHUNK_FRAMES];
+                chunk.free = [u64::MAX; WORDS];
+                chunk.free_count = CHUNK_FRAMES as u16;
+                self.free_frames += CHUNK_FRAMES;
+                number += CHUNK_FRAMES;
+            } else {
+                self.set_free(number);
+                number += 1;
+            }
         }
     }
 
