@@ -46,7 +46,7 @@ impl Vfs {
             Target::Node(node) => {
                 self.permit(&*node, want)?;
                 let stored = matches!(node.kind(), FileType::Regular | FileType::Directory | FileType::Symlink);
-                if want & cred::WRITE != 0 && stored && self.mounts.read_only(&node) {
+                if want & cred::WRITE != 0 && stored && self.mounts.read_only(&*node) {
                     return Err(Errno::EROFS);
                 }
                 Ok(())
@@ -191,7 +191,7 @@ impl Vfs {
     }
 
     fn check_writable_mount(&self, node: &Node) -> Result<()> {
-        if self.mounts.read_only(node) { Err(Errno::EROFS) } else { Ok(()) }
+        if self.mounts.read_only(&**node) { Err(Errno::EROFS) } else { Ok(()) }
     }
 
     /// Where extended attributes of a path are asked; what has no inode has none.

@@ -44,11 +44,14 @@ pub trait ConsoleDevice {
     }
 }
 
+/// Finds the inode of `/dev/console`. Asked when it is needed first, so that the file tree need not be there before.
+pub type FindTerminal = Rc<dyn Fn() -> Option<Node>>;
+
 /// One standard stream. On a terminal, input and output are the same device.
 pub struct Console {
     device: Rc<dyn ConsoleDevice>,
-    /// The terminal's device node; `None`: the stream is not a terminal and looks like a pipe.
-    terminal: Option<Node>,
+    /// Finds the terminal's device node; `None`: the stream is not a terminal and looks like a pipe.
+    terminal: Option<FindTerminal>,
     termios: RefCell<[u8; TERMIOS2]>,
     window: Cell<Option<(u16, u16)>>,
     group: Cell<i32>,
@@ -71,8 +74,8 @@ fn standard_termios() -> [u8; TERMIOS2] {
 }
 
 impl Console {
-    /// A stream over `device`; with `terminal` (the inode of `/dev/console`) it is a terminal.
-    pub fn new(device: Rc<dyn ConsoleDevice>, terminal: Option<Node>, born: Time) -> Rc<Self> {
+    /// A stream over `device`; with `terminal` it is a terminal.
+    pub fn new(device: Rc<dyn ConsoleDevice>, terminal: Option<FindTerminal>, born: Time) -> Rc<Self> {
         let termios = RefCell::new(standard_termios());
         Rc::new(Self { device, terminal, termios, window: Cell::new(None), group: Cell::new(1), ino: anon::next_ino(), born })
     }
@@ -131,7 +134,7 @@ impl Console {
 
 impl FileLike for Console {
     fn metadata(&self) -> Metadata {
-        match &self.terminal {
+        match self.node() {
             Some(node) => node.metadata(),
             None => anon::metadata(anon::PIPE_DEV, self.ino, FileType::Fifo.mode() | 0o600, self.born),
         }
@@ -146,7 +149,7 @@ impl FileLike for Console {
     }
 
     fn node(&self) -> Option<Node> {
-        self.terminal.clone()
+        self.terminal.as_ref().and_then(|find| find())
     }
 
     fn read(&self, _at: u64, out: &mut [u8]) -> Result<usize> {

@@ -104,7 +104,7 @@ impl Vfs {
         if node.kind() != FileType::Directory {
             return Err(Errno::ENOTDIR);
         }
-        if self.mounts.is_root(&node) || same(&*node, &*self.root()) {
+        if self.mounts.is_root(&*node) || same(&*node, &*self.root()) {
             return Err(Errno::EBUSY);
         }
         self.may_remove(&found.directory, &node)?;
@@ -145,7 +145,7 @@ impl Vfs {
         if !source_is_dir && (from.slash || (flags & RENAME_EXCHANGE == 0 && to.slash)) {
             return Err(Errno::ENOTDIR);
         }
-        if self.mounts.is_root(source) || target.is_some_and(|node| self.mounts.is_root(node)) {
+        if self.mounts.is_root(&**source) || target.is_some_and(|node| self.mounts.is_root(&**node)) {
             return Err(Errno::EBUSY);
         }
         self.may_remove(&from.directory, source)?;

@@ -1,18 +1,18 @@
 //! The file tree a program finds at start: [`build`] mounts the packed files, `/dev` and `/dev/shm`, and makes the directories and
 //! the small files of `/etc` that programs expect and nobody packed.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use linux_raw_sys::general as linux;
-
-use crate::inode::{FileType, Node};
-use crate::packed::Packed;
+use crate::dev;
+use crate::fdtable::FdTable;
+use crate::inode::{FileType, NewNode, Node};
 use crate::system::System;
 use crate::tmpfs::TmpFs;
-use crate::vfs::{AT_FDCWD, OpenHow, Vfs};
-use crate::{Errno, Result, dev};
+use crate::vfs::Vfs;
 
 /// Device numbers of the file systems.
 const ROOT_DEV: u64 = 21;
@@ -26,109 +26,108 @@ pub const PROC_DEV: u64 = 20;
 pub const SYS_DEV: u64 = 19;
 
 /// What the tree is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan<'a> {
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
     /// The packed files, a cpio archive; empty when nothing is packed.
     pub archive: &'static [u8],
     /// Pages of file data that `/` may hold (and as many in `/dev/shm`, and in memfds).
     pub pages: u64,
-    /// RLIMIT_NOFILE.
-    pub fd_limit: u32,
     /// For `/etc/hostname` and `/etc/hosts`.
-    pub hostname: &'a [u8],
+    pub hostname: Vec<u8>,
     /// Name servers for `/etc/resolv.conf`.
-    pub resolvers: &'a [&'a str],
+    pub resolvers: Vec<String>,
 }
 
-/// Builds the tree. Never fails: a place that the packed files occupy otherwise is left to them.
-pub fn build(system: Rc<dyn System>, plan: &Plan<'_>) -> Rc<Vfs> {
-    let root = TmpFs::over(&system, ROOT_DEV, plan.pages, Packed::new(plan.archive));
-    let vfs = Vfs::new(system, root, "tmpfs", plan.pages, plan.fd_limit);
-    let umask = vfs.set_umask(0);
-    for (path, mode) in DIRECTORIES {
-        let _ = vfs.mkdir(AT_FDCWD, path, *mode);
-    }
-    let _ = mount_devices(&vfs, plan.pages);
-    write_etc(&vfs, plan);
-    vfs.set_umask(umask);
+/// Builds the tree. Costs next to nothing before somebody looks into `/` or `/dev`. Never fails: a place that the packed files occupy
+/// otherwise is left to them.
+pub fn build(system: Rc<dyn System>, fds: Rc<FdTable>, plan: Plan) -> Rc<Vfs> {
+    let pages = plan.pages;
+    let root = TmpFs::over(&system, ROOT_DEV, pages, plan.archive, Box::new(move |root| fill_root(root, &plan)));
+    let shm = TmpFs::root(&system, SHM_DEV, pages, 0o1777);
+    let devices = TmpFs::over(&system, DEVICES_DEV, 256, &[], Box::new(fill_devices));
+    let vfs = Vfs::new(system, fds, root.clone(), "tmpfs", pages);
+    let _ = vfs.mounts.add(root, b"dev", devices.clone(), "devtmpfs", false);
+    let _ = vfs.mounts.add(devices, b"shm", shm, "tmpfs", false);
     Rc::new(vfs)
 }
 
 const DIRECTORIES: &[(&[u8], u32)] = &[
-    (b"/bin", 0o755),
-    (b"/dev", 0o755),
-    (b"/etc", 0o755),
-    (b"/home", 0o755),
-    (b"/proc", 0o555),
-    (b"/root", 0o700),
-    (b"/run", 0o755),
-    (b"/sys", 0o555),
-    (b"/tmp", 0o1777),
-    (b"/usr", 0o755),
-    (b"/var", 0o755),
-    (b"/var/tmp", 0o1777),
+    (b"bin", 0o755),
+    (b"dev", 0o755),
+    (b"etc", 0o755),
+    (b"home", 0o755),
+    (b"proc", 0o555),
+    (b"root", 0o700),
+    (b"run", 0o755),
+    (b"sys", 0o555),
+    (b"tmp", 0o1777),
+    (b"usr", 0o755),
+    (b"var", 0o755),
 ];
 
 const DEVICES: &[(&[u8], u64, u32)] = &[
-    (b"/dev/null", dev::NULL, 0o666),
-    (b"/dev/zero", dev::ZERO, 0o666),
-    (b"/dev/full", dev::FULL, 0o666),
-    (b"/dev/random", dev::RANDOM, 0o666),
-    (b"/dev/urandom", dev::URANDOM, 0o666),
-    (b"/dev/tty", dev::TTY, 0o666),
-    (b"/dev/console", dev::CONSOLE, 0o600),
+    (b"null", dev::NULL, 0o666),
+    (b"zero", dev::ZERO, 0o666),
+    (b"full", dev::FULL, 0o666),
+    (b"random", dev::RANDOM, 0o666),
+    (b"urandom", dev::URANDOM, 0o666),
+    (b"tty", dev::TTY, 0o666),
+    (b"console", dev::CONSOLE, 0o600),
 ];
 
 const DEVICE_LINKS: &[(&[u8], &[u8])] = &[
-    (b"/proc/self/fd", b"/dev/fd"),
-    (b"/proc/self/fd/0", b"/dev/stdin"),
-    (b"/proc/self/fd/1", b"/dev/stdout"),
-    (b"/proc/self/fd/2", b"/dev/stderr"),
+    (b"/proc/self/fd", b"fd"),
+    (b"/proc/self/fd/0", b"stdin"),
+    (b"/proc/self/fd/1", b"stdout"),
+    (b"/proc/self/fd/2", b"stderr"),
 ];
 
-/// Mounts a file system over the directory `path`.
-pub fn mount(vfs: &Vfs, path: &[u8], root: Node, name: &'static str, read_only: bool) -> Result<()> {
-    let point = vfs.find(AT_FDCWD, path, 0)?.into_node()?;
-    vfs.mounts.add(point, root, name, read_only)
+fn new(kind: FileType, mode: u32, rdev: u64) -> NewNode {
+    NewNode { kind, mode, uid: 0, gid: 0, rdev }
 }
 
-fn mount_devices(vfs: &Vfs, pages: u64) -> Result<()> {
-    mount(vfs, b"/dev", TmpFs::root(vfs.system(), DEVICES_DEV, 256, 0o755), "devtmpfs", false)?;
-    for &(path, rdev, mode) in DEVICES {
-        vfs.mknod(AT_FDCWD, path, FileType::CharDevice.mode() | mode, rdev)?;
+fn fill_devices(root: &Node) {
+    for &(name, rdev, mode) in DEVICES {
+        let _ = root.create(name, &new(FileType::CharDevice, mode, rdev));
     }
-    for &(target, path) in DEVICE_LINKS {
-        vfs.symlink(target, AT_FDCWD, path)?;
+    for &(target, name) in DEVICE_LINKS {
+        let _ = root.symlink(name, target, (0, 0));
     }
-    vfs.mkdir(AT_FDCWD, b"/dev/shm", 0o1777)?;
-    mount(vfs, b"/dev/shm", TmpFs::root(vfs.system(), SHM_DEV, pages, 0o1777), "tmpfs", false)
+    let _ = root.create(b"shm", &new(FileType::Directory, 0o1777, 0));
 }
 
-fn write_etc(vfs: &Vfs, plan: &Plan<'_>) {
-    let host = plan.hostname;
+fn fill_root(root: &Node, plan: &Plan) {
+    for &(name, mode) in DIRECTORIES {
+        let _ = root.create(name, &new(FileType::Directory, mode, 0));
+    }
+    if let Ok(var) = root.lookup(b"var") {
+        let _ = var.create(b"tmp", &new(FileType::Directory, 0o1777, 0));
+    }
+    if let Ok(etc) = root.lookup(b"etc") {
+        fill_etc(&etc, plan);
+    }
+}
+
+fn fill_etc(etc: &Node, plan: &Plan) {
+    let host = plan.hostname.as_slice();
     let hosts = [b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t" as &[u8], host, b"\n"].concat();
     let resolvers: Vec<u8> = plan.resolvers.iter().flat_map(|server| format!("nameserver {server}\n").into_bytes()).collect();
-    let files: [(&[u8], &[u8]); 6] = [
-        (b"/etc/hostname", &[host, b"\n"].concat()),
-        (b"/etc/hosts", &hosts),
-        (b"/etc/resolv.conf", &resolvers),
-        (b"/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
-        (b"/etc/group", b"root:x:0:\nnogroup:x:65534:\n"),
-        (b"/etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n"),
+    let files: [(&[u8], &[u8]); 7] = [
+        (b"hostname", &[host, b"\n"].concat()),
+        (b"hosts", &hosts),
+        (b"resolv.conf", &resolvers),
+        (b"passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
+        (b"group", b"root:x:0:\nnogroup:x:65534:\n"),
+        (b"nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n"),
+        (b"localtime", UTC),
     ];
-    for (path, text) in files {
-        let _ = write_new(vfs, path, text);
+    for (name, text) in files {
+        if let Ok(node) = etc.create(name, &new(FileType::Regular, 0o644, 0)) {
+            let _ = node.write_at(0, text);
+        }
     }
-    let _ = write_new(vfs, b"/etc/localtime", UTC);
 }
 
 /// `/etc/localtime` for UTC: a TZif version 2 file without transitions (RFC 8536).
 const UTC: &[u8] = b"TZif2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x04\0\0\0\0\0\0UTC\0\
 TZif2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x04\0\0\0\0\0\0UTC\0\nUTC0\n";
-
-/// Writes a file that must not exist yet.
-pub fn write_new(vfs: &Vfs, path: &[u8], text: &[u8]) -> Result<()> {
-    let flags = linux::O_WRONLY | linux::O_CREAT | linux::O_EXCL;
-    let file = vfs.open(AT_FDCWD, path, &OpenHow { flags, mode: 0o644, resolve: 0 })?;
-    if file.write(text)? < text.len() { Err(Errno::ENOSPC) } else { Ok(()) }
-}

@@ -63,11 +63,11 @@ pub struct Vfs {
 
 impl Vfs {
     /// A view that starts at `root`, a directory called `name` in `/proc/mounts`. `pages` limits memfds.
-    pub fn new(system: Rc<dyn System>, root: Node, name: &'static str, pages: u64, fd_limit: u32) -> Self {
+    pub fn new(system: Rc<dyn System>, fds: Rc<FdTable>, root: Node, name: &'static str, pages: u64) -> Self {
         let memory = TmpFs::root(&system, crate::tree::MEMFD_DEV, pages, 0o777);
         Self {
             mounts: Mounts::new(root.clone(), name),
-            fds: Rc::new(FdTable::new(fd_limit)),
+            fds,
             locks: Rc::default(),
             cred: RefCell::default(),
             root: RefCell::new(root.clone()),
@@ -252,7 +252,7 @@ impl Vfs {
         match kind {
             FileType::Symlink => return Err(Errno::ELOOP),
             FileType::Directory if writes || flags & (linux::O_CREAT | linux::O_TRUNC) != 0 => return Err(Errno::EISDIR),
-            FileType::Regular if (writes || flags & linux::O_TRUNC != 0) && self.mounts.read_only(&node) => return Err(Errno::EROFS),
+            FileType::Regular if (writes || flags & linux::O_TRUNC != 0) && self.mounts.read_only(&*node) => return Err(Errno::EROFS),
             _ => {}
         }
         self.permit(&*node, wanted(flags))?;
@@ -298,7 +298,7 @@ impl Vfs {
 
     /// Whether names in `directory` may be added or removed.
     pub(crate) fn may_change(&self, directory: &Node) -> Result<()> {
-        if self.mounts.read_only(directory) {
+        if self.mounts.read_only(&**directory) {
             return Err(Errno::EROFS);
         }
         self.permit(&**directory, cred::WRITE | cred::EXECUTE)

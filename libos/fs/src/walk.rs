@@ -213,7 +213,10 @@ impl Walker<'_> {
             }
             Last::DotDot if inode::same(&**at, &*self.root) => return Ok(at.clone()),
             Last::DotDot => self.mounts.parent(at),
-            Last::Name(name) => self.mounts.enter(at.lookup(name)?),
+            Last::Name(name) => match self.mounts.at(&**at, name) {
+                Some(root) => root,
+                None => at.lookup(name)?,
+            },
         };
         if rules.no_xdev && next.dev() != at.dev() {
             return Err(Errno::EXDEV);
@@ -221,21 +224,21 @@ impl Walker<'_> {
         Ok(next)
     }
 
+    /// Where `node` is, if it is still there.
+    fn checked_place(&self, node: &Node) -> Option<(Node, inode::Name)> {
+        let (parent, name) = node.place()?;
+        parent.lookup(&name).is_ok_and(|found| inode::same(&*found, &**node)).then_some((parent, name))
+    }
+
     /// The absolute path of `node`, `None` when no path leads to it any more.
     pub fn path_of(&self, node: &Node) -> Option<Vec<u8>> {
         let mut parts: Vec<inode::Name> = Vec::new();
         let mut at = node.clone();
         while !inode::same(&*at, &*self.root) {
-            at = self.mounts.mount_point(&at).unwrap_or(at);
-            let Some((parent, name)) = at.place() else {
-                if self.mounts.is_root(&at) && !parts.is_empty() {
-                    break;
-                }
-                return None;
+            let (parent, name) = match self.mounts.place(&*at) {
+                Some(place) => place,
+                None => self.checked_place(&at)?,
             };
-            if !parent.lookup(&name).is_ok_and(|found| inode::same(&*found, &*at)) {
-                return None;
-            }
             parts.push(name);
             at = parent;
         }

@@ -344,7 +344,7 @@ fn a_terminal_answers_as_one_and_a_pipe_does_not() {
     let terminal: Rc<Terminal> = Rc::default();
     let node = vfs.find(AT_FDCWD, b"/dev/console", 0).unwrap().into_node().unwrap();
     let born = vfs.system().now();
-    let console = Console::new(terminal.clone(), Some(node), born);
+    let console = Console::new(terminal.clone(), Some(Rc::new(move || Some(node.clone()))), born);
     vfs.set_console(console.clone());
     vfs.fds.insert(OpenFile::new(console.clone(), linux::O_RDWR), false).unwrap();
     assert_eq!(console.ioctl(ioctl::TIOCGWINSZ, 0, &memory), Ok(0));

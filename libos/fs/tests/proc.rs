@@ -41,9 +41,12 @@ impl ProcSource for Process {
         b"/bin/prog".to_vec()
     }
     fn regions(&self) -> Vec<Region> {
-        let text = Region { start: 0x40_0000, end: 0x40_2000, read: true, execute: true, ino: 9, dev: 21, name: b"/bin/prog".to_vec(), resident: 8192, ..Region::default() };
-        let heap = Region { start: 0x1000_0000, end: 0x1001_0000, read: true, write: true, resident: 4096, dirty: 4096, ..Region::default() };
+        let text = Region { start: 0x40_0000, end: 0x40_2000, read: true, execute: true, ino: 9, dev: 21, name: b"/bin/prog".to_vec(), ..Region::default() };
+        let heap = Region { start: 0x1000_0000, end: 0x1001_0000, read: true, write: true, ..Region::default() };
         vec![text, heap]
+    }
+    fn resident(&self, _region: &Region) -> (u64, u64) {
+        (8192, 4096)
     }
     fn process_memory(&self) -> ProcessMemory {
         ProcessMemory { size: 10 << 20, peak: 11 << 20, resident: 4 << 20, file: 1 << 20, text: 8192, ..ProcessMemory::default() }

@@ -340,8 +340,8 @@ impl FileLike for TextFile {
 
 /// Mounts `/proc` and `/sys`.
 pub fn mount(vfs: &Rc<Vfs>, source: &Rc<dyn ProcSource>) -> Result<()> {
-    crate::tree::mount(vfs, b"/proc", ProcFs::proc(vfs, source.clone()), "proc", false)?;
-    crate::tree::mount(vfs, b"/sys", ProcFs::sys(vfs, source.clone()), "sysfs", true)
+    vfs.mounts.add(vfs.root(), b"proc", ProcFs::proc(vfs, source.clone()), "proc", false)?;
+    vfs.mounts.add(vfs.root(), b"sys", ProcFs::sys(vfs, source.clone()), "sysfs", true)
 }
 
 /// Status flags of an open file as `fdinfo` shows them.

@@ -209,7 +209,8 @@ pub fn smaps(fs: &ProcFs, _: u32) -> Text {
     let mut text = Vec::new();
     for region in fs.source.regions() {
         text.extend(map_line(&region));
-        let body = smaps_body(Some(region.end - region.start), region.resident, region.dirty, region.shared);
+        let (resident, dirty) = fs.source.resident(&region);
+        let body = smaps_body(Some(region.end - region.start), resident, dirty, region.shared);
         text.extend_from_slice(body.as_bytes());
         let flags = [(region.read, "rd "), (region.write, "wr "), (region.execute, "ex "), (region.shared, "sh ")];
         let flags: String = flags.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
@@ -223,7 +224,10 @@ pub fn smaps_rollup(fs: &ProcFs, _: u32) -> Text {
     let regions = fs.source.regions();
     let (start, end) = (regions.first().map_or(0, |r| r.start), regions.last().map_or(0, |r| r.end));
     let whole = Region { start, end, name: b"[rollup]".to_vec(), ..Region::default() };
-    let (resident, dirty) = regions.iter().fold((0, 0), |(all, dirty), region| (all + region.resident, dirty + region.dirty));
+    let (resident, dirty) = regions.iter().fold((0, 0), |sum, region| {
+        let (resident, dirty) = fs.source.resident(region);
+        (sum.0 + resident, sum.1 + dirty)
+    });
     let mut text = map_line(&whole);
     text.extend_from_slice(smaps_body(None, resident, dirty, false).as_bytes());
     Ok(text)
@@ -375,10 +379,7 @@ struct MountRow {
 fn mount_rows(fs: &ProcFs) -> Result<Vec<MountRow>> {
     let vfs = fs.vfs()?;
     let rows = vfs.mounts.list().into_iter().map(|mount| {
-        let path = match &mount.point {
-            Some(point) => vfs.path_of(&mount.root).or_else(|| vfs.path_of(point)).unwrap_or_default(),
-            None => b"/".to_vec(),
-        };
+        let path = vfs.path_of(&mount.root).unwrap_or_default();
         let options = if mount.read_only { "ro,relatime" } else { "rw,relatime" };
         MountRow { path, name: mount.name, options, dev: mount.root.dev() }
     });

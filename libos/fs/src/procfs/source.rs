@@ -68,10 +68,6 @@ pub struct Region {
     pub ino: u64,
     /// Path, `[heap]`, `[stack]`, `[vdso]` or nothing.
     pub name: Vec<u8>,
-    /// Bytes in memory.
-    pub resident: u64,
-    /// Of them changed and private.
-    pub dirty: u64,
 }
 
 /// Memory of the process, bytes.
@@ -216,6 +212,8 @@ pub trait ProcSource {
     fn exe(&self) -> Vec<u8>;
     /// The address space, in order.
     fn regions(&self) -> Vec<Region>;
+    /// Bytes of a region that are in memory, and how many of them were changed (for `smaps` alone: it may take a while).
+    fn resident(&self, region: &Region) -> (u64, u64);
     /// Memory figures of the process.
     fn process_memory(&self) -> ProcessMemory;
     /// Addresses of its parts.

@@ -3,18 +3,21 @@
 //! There is one kind of object, [`node::TmpNode`]. A directory that stems from the packed tree makes a node of a child when the
 //! child is first looked up; a file that stems from it shows the archive's bytes until its pages are written ([`data`]). So copy-up,
 //! whiteouts and merged listings need no second layer of objects, and inode numbers never change.
+//!
+//! The packed tree is indexed, and a start function run, when somebody first looks into the root directory.
 
 pub mod data;
 mod dir;
 pub mod node;
 pub mod space;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
-use core::cell::{Cell, RefCell};
+use core::cell::{Cell, OnceCell, RefCell};
 
-use crate::inode::{NewNode, StatFs};
-use crate::packed::{self, Packed};
+use crate::inode::{NewNode, Node, StatFs};
+use crate::packed::Packed;
 use crate::system::{PAGE, System, Time};
 use node::TmpNode;
 use space::Space;
@@ -22,37 +25,54 @@ use space::Space;
 /// `f_type` of tmpfs.
 pub const TMPFS_MAGIC: u64 = linux_raw_sys::general::TMPFS_MAGIC as u64;
 
+/// Inode numbers below are those of packed objects (their index plus one).
+const FIRST_NEW: u64 = 1 << 24;
+
+/// What still has to happen before the root directory can be used.
+struct Start {
+    archive: &'static [u8],
+    fill: Box<dyn FnOnce(&Node)>,
+}
+
 /// A file system in memory.
 pub struct TmpFs {
     dev: u64,
     space: Rc<Space>,
     next_ino: Cell<u64>,
     nodes: Cell<u64>,
-    lower: Option<Packed>,
+    start: RefCell<Option<Start>>,
+    lower: OnceCell<Packed>,
     /// Nodes of packed files with several names, which must be one object.
     linked: RefCell<BTreeMap<u32, Rc<TmpNode>>>,
-    magic: u64,
 }
 
 impl TmpFs {
     /// An empty file system of at most `pages` pages of file data; `mode` is that of its root. `dev` must be unique.
     pub fn root(system: &Rc<dyn System>, dev: u64, pages: u64, mode: u32) -> Rc<TmpNode> {
-        let fs = Self::new(system, dev, pages, None);
-        let new = NewNode { kind: crate::FileType::Directory, mode, uid: 0, gid: 0, rdev: 0 };
-        fs.node(&new).unwrap_or_else(|_| unreachable!("a directory needs no page"))
+        Self::new(system, dev, pages, mode, None)
     }
 
-    /// A file system that shows `packed` and takes changes above it.
-    pub fn over(system: &Rc<dyn System>, dev: u64, pages: u64, packed: Packed) -> Rc<TmpNode> {
-        let fs = Self::new(system, dev, pages, Some(packed));
-        TmpNode::from_packed(&fs, packed::ROOT)
+    /// A file system that shows the packed files of `archive` and takes changes above them. `fill` is called with the root before
+    /// anything is looked up there.
+    pub fn over(system: &Rc<dyn System>, dev: u64, pages: u64, archive: &'static [u8], fill: Box<dyn FnOnce(&Node)>) -> Rc<TmpNode> {
+        Self::new(system, dev, pages, 0o755, Some(Start { archive, fill }))
     }
 
-    fn new(system: &Rc<dyn System>, dev: u64, pages: u64, lower: Option<Packed>) -> Rc<Self> {
-        let first = lower.as_ref().map_or(1, |packed| packed.len() as u64 + 1);
+    fn new(system: &Rc<dyn System>, dev: u64, pages: u64, mode: u32, start: Option<Start>) -> Rc<TmpNode> {
         let space = Rc::new(Space::new(system.clone(), pages));
-        let linked = RefCell::default();
-        Rc::new(Self { dev, space, next_ino: Cell::new(first), nodes: Cell::new(first), lower, linked, magic: TMPFS_MAGIC })
+        let (next_ino, nodes) = (Cell::new(FIRST_NEW), Cell::new(0));
+        let (start, lower, linked) = (RefCell::new(start), OnceCell::new(), RefCell::default());
+        let fs = Rc::new(Self { dev, space, next_ino, nodes, start, lower, linked });
+        TmpNode::root(&fs, mode)
+    }
+
+    /// Indexes the packed files and fills the tree, once.
+    fn wake(&self, root: &Rc<TmpNode>) {
+        let Some(Start { archive, fill }) = self.start.take() else { return };
+        let packed = self.lower.get_or_init(|| Packed::new(archive));
+        self.nodes.set(self.nodes.get() + packed.len() as u64);
+        root.show_packed_root(packed);
+        fill(&(root.clone() as Node));
     }
 
     fn now(&self) -> Time {
@@ -73,7 +93,7 @@ impl TmpFs {
     fn statfs(&self) -> StatFs {
         let files = self.space.limit();
         StatFs {
-            magic: self.magic,
+            magic: TMPFS_MAGIC,
             block_size: PAGE as u64,
             blocks: self.space.limit(),
             free: self.space.free_pages(),

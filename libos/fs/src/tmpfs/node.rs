@@ -23,6 +23,9 @@ use crate::{Errno, Result};
 /// Bytes a directory entry counts for in `st_size` of a directory (as Linux's tmpfs does).
 const ENTRY_SIZE: u64 = 20;
 
+/// Inode number of a root directory (which is the first object of a packed tree, too).
+const ROOT_INO: u64 = 1;
+
 /// An object of a [`TmpFs`].
 pub struct TmpNode {
     fs: Rc<TmpFs>,
@@ -80,9 +83,29 @@ impl TmpNode {
         Rc::new_cyclic(|me| Self { fs: fs.clone(), me: me.clone(), ino, kind, attr, place, body, seals, linkable: Cell::new(false) })
     }
 
+    /// The root directory, empty.
+    pub(super) fn root(fs: &Rc<TmpFs>, mode: u32) -> Rc<Self> {
+        let now = fs.now();
+        let attr = Attr { mode, uid: 0, gid: 0, nlink: 2, atime: now, mtime: now, ctime: now, btime: now };
+        Self::make(fs, ROOT_INO, FileType::Directory, attr, Body::Dir(RefCell::new(Dir::new())))
+    }
+
+    /// Makes the root directory show the packed one.
+    pub(super) fn show_packed_root(&self, packed: &packed::Packed) {
+        let info = packed.info(packed::ROOT);
+        if let Body::Dir(dir) = &self.body {
+            *dir.borrow_mut() = Dir::over(packed, packed::ROOT);
+        }
+        let mut attr = self.attr.borrow_mut();
+        attr.mode = info.mode & 0o7777;
+        if info.mtime != 0 {
+            attr.mtime = Time { sec: info.mtime, nsec: 0 };
+        }
+    }
+
     /// The object at `index` of the packed tree.
     pub(super) fn from_packed(fs: &Rc<TmpFs>, index: u32) -> Rc<Self> {
-        let Some(packed) = &fs.lower else { unreachable!("only a tree with a packed part names packed objects") };
+        let Some(packed) = fs.lower.get() else { unreachable!("only a tree with a packed part names packed objects") };
         let info = packed.info(index);
         let kind = packed.kind(index);
         let shared = packed.link_group(index);
@@ -116,10 +139,13 @@ impl TmpNode {
     }
 
     fn dir(&self) -> Result<&RefCell<Dir>> {
-        match &self.body {
-            Body::Dir(dir) => Ok(dir),
-            _ => Err(Errno::ENOTDIR),
+        let Body::Dir(dir) = &self.body else { return Err(Errno::ENOTDIR) };
+        if self.ino == ROOT_INO
+            && let Some(me) = self.me.upgrade()
+        {
+            self.fs.wake(&me);
         }
+        Ok(dir)
     }
 
     fn file(&self) -> Result<&RefCell<FileData>> {
@@ -131,7 +157,7 @@ impl TmpNode {
     }
 
     fn packed(&self) -> Option<&packed::Packed> {
-        self.fs.lower.as_ref()
+        self.fs.lower.get()
     }
 
     /// Looks up a child, making its node when it is still packed.
@@ -278,6 +304,7 @@ impl Inode for TmpNode {
     }
 
     fn metadata(&self) -> Metadata {
+        let _ = self.dir();
         let attr = self.attr.borrow();
         let mut nlink = attr.nlink;
         let (size, blocks) = match &self.body {

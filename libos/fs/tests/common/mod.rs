@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
+use unik_fs::fdtable::FdTable;
 use unik_fs::linux_raw_sys::general as linux;
 use unik_fs::system::{Frame, PAGE, PageSource, System, Time};
 use unik_fs::tree::{self, Plan};
@@ -137,8 +138,8 @@ pub fn archive(records: &[Packed<'_>]) -> &'static [u8] {
 /// A view of a tree over `archive`.
 pub fn vfs_over(archive: &'static [u8]) -> (Rc<Vfs>, Rc<Machine>) {
     let machine = Rc::new(Machine::default());
-    let plan = Plan { archive, pages: 1 << 20, fd_limit: 1024, hostname: b"box", resolvers: &["10.0.2.3"] };
-    (tree::build(machine.clone(), &plan), machine)
+    let plan = Plan { archive, pages: 1 << 20, hostname: b"box".to_vec(), resolvers: vec!["10.0.2.3".into()] };
+    (tree::build(machine.clone(), Rc::new(FdTable::new(1024)), plan), machine)
 }
 
 /// An empty tree.
