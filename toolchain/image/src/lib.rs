@@ -1,0 +1,27 @@
+//! The image linker: a static Linux program in, a bootable image out; and what an image says about itself.
+//!
+//! Bytes in, bytes out: no files, no processes. One way through the modules:
+//! [`program`] reads the program, [`bind`] rewrites its system-call sites, [`libos`] reads the library OS, [`mod@link`] lays everything
+//! out together with the [`vdso`], the packed files ([`cpio`]), the [`manifest`] in the [`notes`] and the first page tables
+//! ([`paging`]). [`mod@inspect`] reads an image back. The contract with library OS and monitor is `unik_abi`.
+#![forbid(unsafe_code)]
+
+pub mod bind;
+pub mod cpio;
+mod elf_out;
+mod info;
+pub mod inspect;
+pub mod libos;
+pub mod link;
+pub mod manifest;
+pub mod notes;
+pub mod paging;
+pub mod program;
+mod symbols;
+pub mod vdso;
+
+pub use bind::{BindReport, Counts, Reason, SiteKind, Unbound};
+pub use cpio::{PackError, PackedFile, PackedKind};
+pub use inspect::{InspectError, Inspection, inspect, manifest_bytes};
+pub use link::{LinkError, LinkOptions, LinkReport, Linked, Sizes, Symbols, link};
+pub use program::ElfError;
