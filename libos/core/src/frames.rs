@@ -16,19 +16,25 @@ pub const CHUNK_SIZE: u64 = FRAME_SIZE * CHUNK_FRAMES as u64;
 
 const WORDS: usize = CHUNK_FRAMES / 64;
 
-#[derive(Clone)]
+/// A chunk in eight bytes, so that a large machine's table is small; the bits of single frames come when they differ.
+#[derive(Clone, Copy, Default)]
 struct Chunk {
+    free_count: u16,
+    /// Whether `partial` holds this chunk.
+    listed: bool,
+    /// Whether all of it was handed out before (while there are no details).
+    used: bool,
+    /// Index into `details` plus 1; 0: all frames are alike.
+    details: u32,
+}
+
+/// The frames of a chunk.
+#[derive(Clone)]
+struct Details {
     /// Bit set: frame is free.
     free: [u64; WORDS],
     /// Bit set: frame was handed out before, so its content is unknown.
     used: [u64; WORDS],
-    free_count: u16,
-    /// Whether `partial` holds this chunk.
-    listed: bool,
-}
-
-impl Chunk {
-    const EMPTY: Self = Self { free: [0; WORDS], used: [0; WORDS], free_count: 0, listed: false };
 }
 
 /// An allocated piece of physical memory.
@@ -43,6 +49,8 @@ pub struct Frame {
 /// The frame allocator. Addresses are physical, in bytes.
 pub struct FrameAllocator {
     chunks: Vec<Chunk>,
+    /// Never grows beyond its first capacity: the heap may be what asks for frames.
+    details: Vec<Details>,
     /// Chunks that are neither full nor wholly free.
     partial: Vec<u32>,
     /// Search for wholly free chunks starts here.
@@ -55,7 +63,7 @@ impl FrameAllocator {
     /// An allocator without memory that can manage physical addresses below `limit`.
     pub fn new(limit: u64) -> Self {
         let chunks = limit.div_ceil(CHUNK_SIZE) as usize;
-        Self { chunks: vec![Chunk::EMPTY; chunks], partial: Vec::with_capacity(64), hint: 0, free_frames: 0, total_frames: 0 }
+        Self { chunks: vec![Chunk::default(); chunks], details: Vec::with_capacity(chunks), partial: Vec::with_capacity(chunks), hint: 0, free_frames: 0, total_frames: 0 }
     }
 
     /// Gives the frames inside `start..end` (bytes; partial frames at the ends are left out) to the allocator.
@@ -65,9 +73,8 @@ impl FrameAllocator {
         let (mut number, last) = (first as usize, last as usize);
         self.total_frames += last.saturating_sub(number);
         while number < last {
-            if number % CHUNK_FRAMES == 0 && last - number >= CHUNK_FRAMES && self.chunks[number / CHUNK_FRAMES].free_count == 0 {
+            if number % CHUNK_FRAMES == 0 && last - number >= CHUNK_FRAMES && self.is_untouched(number / CHUNK_FRAMES) {
                 let chunk = &mut self.chunks[number / CHUNK_FRAMES];
-                chunk.free = [u64::MAX; WORDS];
                 chunk.free_count = CHUNK_FRAMES as u16;
                 self.free_frames += CHUNK_FRAMES;
                 number += CHUNK_FRAMES;
@@ -94,7 +101,7 @@ impl FrameAllocator {
             Some(&index) => index as usize,
             None => self.break_chunk()?,
         };
-        let chunk = &mut self.chunks[index];
+        let chunk = self.details_of(index);
         // Used frames first: the host has memory behind them.
         let (word, bits) = (0..WORDS)
             .map(|w| (w, chunk.free[w] & chunk.used[w]))
@@ -112,7 +119,10 @@ impl FrameAllocator {
         if count == CHUNK_FRAMES {
             return self.alloc_chunk();
         }
-        let partial = self.partial.iter().rev().map(|&i| i as usize).find_map(|i| Some((i, self.run_in(i, count)?)));
+        let partial = (0..self.partial.len()).rev().find_map(|at| {
+            let index = self.partial[at] as usize;
+            Some((index, self.run_in(index, count)?))
+        });
         let (index, at) = match partial {
             Some(found) => found,
             None => (self.break_chunk()?, 0),
@@ -127,10 +137,17 @@ impl FrameAllocator {
     /// A whole, aligned 2 MiB chunk.
     pub fn alloc_chunk(&mut self) -> Option<Frame> {
         let index = self.find_free_chunk()?;
+        let zeroed = match self.chunks[index].details {
+            0 => !self.chunks[index].used,
+            _ => {
+                let details = self.details_of(index);
+                let zeroed = details.used == [0; WORDS];
+                (details.free, details.used) = ([0; WORDS], [u64::MAX; WORDS]);
+                zeroed
+            }
+        };
         let chunk = &mut self.chunks[index];
-        let zeroed = chunk.used == [0; WORDS];
-        chunk.free = [0; WORDS];
-        chunk.used = [u64::MAX; WORDS];
+        chunk.used = true;
         chunk.free_count = 0;
         self.free_frames -= CHUNK_FRAMES;
         Some(Frame { paddr: Self::address(index, 0), zeroed })
@@ -139,10 +156,34 @@ impl FrameAllocator {
     /// Takes back `count` frames from `paddr` on. The caller owns them.
     pub fn free(&mut self, paddr: u64, count: usize) {
         let first = (paddr / FRAME_SIZE) as usize;
+        if count == CHUNK_FRAMES && first % CHUNK_FRAMES == 0 && self.chunks[first / CHUNK_FRAMES].details == 0 {
+            let chunk = &mut self.chunks[first / CHUNK_FRAMES];
+            assert_eq!(chunk.free_count, 0, "chunk freed twice");
+            chunk.free_count = CHUNK_FRAMES as u16;
+            self.free_frames += CHUNK_FRAMES;
+            self.hint = self.hint.min(first / CHUNK_FRAMES);
+            return;
+        }
         for number in first..first + count {
             self.set_free(number);
-            self.chunks[number / CHUNK_FRAMES].used[number % CHUNK_FRAMES / 64] |= 1 << (number % 64);
+            self.details_of(number / CHUNK_FRAMES).used[number % CHUNK_FRAMES / 64] |= 1 << (number % 64);
         }
+    }
+
+    fn is_untouched(&self, index: usize) -> bool {
+        let chunk = &self.chunks[index];
+        chunk.free_count == 0 && chunk.details == 0 && !chunk.used
+    }
+
+    /// The bits of a chunk, made from its summary when they are first needed.
+    fn details_of(&mut self, index: usize) -> &mut Details {
+        let chunk = &mut self.chunks[index];
+        if chunk.details == 0 {
+            let all = |set: bool| if set { [u64::MAX; WORDS] } else { [0; WORDS] };
+            self.details.push(Details { free: all(chunk.free_count as usize == CHUNK_FRAMES), used: all(chunk.used) });
+            chunk.details = self.details.len() as u32;
+        }
+        &mut self.details[chunk.details as usize - 1]
     }
 
     fn address(chunk: usize, frame: usize) -> u64 {
@@ -151,10 +192,11 @@ impl FrameAllocator {
 
     fn set_free(&mut self, number: usize) {
         let index = number / CHUNK_FRAMES;
-        let chunk = &mut self.chunks[index];
         let (word, bit) = (number % CHUNK_FRAMES / 64, 1 << (number % 64));
-        assert_eq!(chunk.free[word] & bit, 0, "frame freed twice");
-        chunk.free[word] |= bit;
+        let details = self.details_of(index);
+        assert_eq!(details.free[word] & bit, 0, "frame freed twice");
+        details.free[word] |= bit;
+        let chunk = &mut self.chunks[index];
         chunk.free_count += 1;
         self.free_frames += 1;
         if chunk.free_count as usize == CHUNK_FRAMES {
@@ -170,11 +212,12 @@ impl FrameAllocator {
     }
 
     fn take(&mut self, index: usize, frame: usize) -> Frame {
-        let chunk = &mut self.chunks[index];
         let (word, bit) = (frame / 64, 1 << (frame % 64));
-        let zeroed = chunk.used[word] & bit == 0;
-        chunk.free[word] &= !bit;
-        chunk.used[word] |= bit;
+        let details = self.details_of(index);
+        let zeroed = details.used[word] & bit == 0;
+        details.free[word] &= !bit;
+        details.used[word] |= bit;
+        let chunk = &mut self.chunks[index];
         chunk.free_count -= 1;
         self.free_frames -= 1;
         if chunk.free_count == 0 {
@@ -197,11 +240,11 @@ impl FrameAllocator {
         Some(index)
     }
 
-    fn run_in(&self, index: usize, count: usize) -> Option<usize> {
-        let chunk = &self.chunks[index];
-        if (chunk.free_count as usize) < count {
+    fn run_in(&mut self, index: usize, count: usize) -> Option<usize> {
+        if (self.chunks[index].free_count as usize) < count {
             return None;
         }
+        let chunk = self.details_of(index);
         let mut run = 0;
         for frame in 0..CHUNK_FRAMES {
             run = if chunk.free[frame / 64] >> (frame % 64) & 1 == 1 { run + 1 } else { 0 };

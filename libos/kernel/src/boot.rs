@@ -6,7 +6,6 @@ use crate::arch::{apic, fpu, nucleus, smp};
 use crate::mm::{frames, heap, pagetable};
 use crate::sched::idle;
 use crate::{config, lock, power, process, random, time};
-use alloc::vec::Vec;
 use unik_abi::ABI_VERSION;
 use unik_abi::control::{ExitReport, Phase};
 use unik_abi::image::{IMAGE_MAGIC, ImageInfo};
@@ -33,7 +32,12 @@ pub fn image_info() -> &'static ImageInfo {
 }
 
 static CPUID: lock::Locked<Table> = lock::Locked::new(Table::new());
-const FIRST_HEAP: u64 = 128 << 10;
+/// Bytes for the heap's first memory: the tables of the frame allocator and the page
+/// directories of memory beyond 4 GiB come out of it. What is not used is never touched.
+fn first_heap(limit: u64) -> u64 {
+    (128 << 10) + (limit >> 21) * 160 + (limit >> 30).saturating_sub(3) * 8192
+}
+
 
 /// Entry from `entry.s` on every vCPU, with upcalls masked.
 #[unsafe(no_mangle)]
@@ -126,19 +130,33 @@ fn command_line(start: &StartInfo) -> &'static [u8] {
 
 /// The heap's first memory lies right after the image; all other RAM goes to the frame allocator, without what the monitor handed over.
 fn set_up_memory(info: &ImageInfo, start: &StartInfo) {
+    let entries = || (0..start.memmap_entries as u64).map(|i| read::<MemmapEntry>(start.memmap_paddr + i * size_of::<MemmapEntry>() as u64));
+    let ram = || entries().filter(|entry| entry.kind == E820_RAM);
+    let limit = ram().map(|entry| entry.addr + entry.size).max().unwrap_or(0).min(512 << 30);
+    let first_heap = first_heap(limit).next_multiple_of(4096);
     // SAFETY: free memory after the image, which the frame allocator does not get.
-    unsafe { heap::start((PHYSMAP_VADDR + info.phys_end) as *mut u8, FIRST_HEAP as usize) };
-    let entries: Vec<MemmapEntry> = (0..start.memmap_entries as u64).map(|i| read(start.memmap_paddr + i * size_of::<MemmapEntry>() as u64)).collect();
-    let ram = |entry: &&MemmapEntry| entry.kind == E820_RAM;
-    let limit = entries.iter().filter(ram).map(|entry| entry.addr + entry.size).max().unwrap_or(0).min(512 << 30);
+    unsafe { heap::start((PHYSMAP_VADDR + info.phys_end) as *mut u8, first_heap as usize) };
+    map_high_memory(limit);
     let mut allocator = FrameAllocator::new(limit);
     let module = if start.nr_modules > 0 { read::<Module>(start.modlist_paddr) } else { Module::default() };
     let module_end = (module.paddr + module.size).next_multiple_of(4096);
-    let used = [(0, 0x10_0000), (unik_abi::layout::IMAGE_PADDR, info.phys_end + FIRST_HEAP), (module.paddr & !4095, module_end)];
-    for entry in entries.iter().filter(ram) {
+    let used = [(0, 0x10_0000), (unik_abi::layout::IMAGE_PADDR, info.phys_end + first_heap), (module.paddr & !4095, module_end)];
+    for entry in ram() {
         add_without(&mut allocator, entry.addr, (entry.addr + entry.size).min(limit), &used);
     }
     frames::install(allocator);
+}
+
+/// Continues the physmap beyond the 4 GiB that the image brings along, with page directories from the heap.
+fn map_high_memory(limit: u64) {
+    for gib in 4..limit.div_ceil(1 << 30) {
+        // SAFETY: a page-sized, page-aligned piece of the heap that becomes a page table for ever.
+        let directory = unsafe { alloc::alloc::alloc_zeroed(core::alloc::Layout::from_size_align_unchecked(4096, 4096)) } as u64;
+        if directory == 0 {
+            power::die(ExitReport::Refused, "no memory for page tables; use less --memory");
+        }
+        pagetable::map_physmap_gib(gib, directory - PHYSMAP_VADDR);
+    }
 }
 
 /// Adds `start..end` but for the ranges in `used`.

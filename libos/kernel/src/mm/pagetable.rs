@@ -79,6 +79,17 @@ fn descend(entry: *mut u64, create: bool) -> Option<u64> {
     Some(table)
 }
 
+/// Maps gigabyte `gib` of physical memory into the physmap, through the zeroed page directory at `directory`.
+pub fn map_physmap_gib(gib: u64, directory: u64) {
+    let vaddr = unik_abi::layout::PHYSMAP_VADDR + (gib << 30);
+    for index in 0..512 {
+        let paddr = (gib << 30) + index * LARGE;
+        set(entry_in(directory, paddr, 1), paddr | PRESENT | WRITE | USER | ACCESSED_DIRTY | LARGE_PAGE);
+    }
+    let pointers = address(get(entry_in(ROOT.load(Ordering::Relaxed), vaddr, 3)));
+    set(entry_in(pointers, vaddr, 2), directory | PRESENT | WRITE | USER | 0x20);
+}
+
 /// The page-directory entry for `vaddr`.
 fn directory_entry(vaddr: u64, create: bool) -> Option<*mut u64> {
     let pdpt = descend(entry_in(ROOT.load(Ordering::Relaxed), vaddr, 3), create)?;
