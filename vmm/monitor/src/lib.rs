@@ -8,8 +8,9 @@
 //! - [`streams`], [`input`]: the host's standard streams.
 //! - [`run`]: one run and its event loop; signals in ([`signals`]), the end out.
 //! - [`control`]: the page that guest and monitor share.
-//! - [`report`]: how the guest ended, as words and as an exit code ([`exit_codes`]).
+//! - [`report`]: how the guest ended, as words ([`symbols`], [`signal_names`]) and as an exit code ([`exit_codes`]).
 //! - [`timings`]: `--timings`.
+//! - [`timezone`]: the host's time zone.
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -24,6 +25,9 @@ pub mod machine;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod signal_names;
 pub mod signals;
 pub mod streams;
+pub mod symbols;
+pub mod timezone;
 pub mod timings;

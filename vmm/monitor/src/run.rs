@@ -1,5 +1,6 @@
 //! One run: plan, machine, event loop, report.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,9 +23,11 @@ use crate::machine::slot::Slot;
 use crate::machine::vcpus::{Ending, Entry, Running};
 use crate::machine::{self, Machine, Size};
 use crate::plan::Plan;
-use crate::report;
+use crate::report::Context;
 use crate::signals::{Policy, Verdict};
 use crate::streams::Streams;
+use crate::symbols;
+use crate::timezone;
 use crate::timings::{Clock, Timings};
 
 /// How often a process in the background looks whether its terminal came back.
@@ -58,14 +61,25 @@ pub fn run(args: &RunArgs, clock: Clock) -> Result<u8, Error> {
     let running = machine.power_on(entry)?;
     let ending = Supervisor::new(running, streams, &guest)?.watch(signals)?;
     let words = LastWords::read(&guest.mem);
-    let report = report::report(&ending, &words, &plan.name);
-    eprint!("{}", report.text);
+    let report = Context {
+        name: &plan.name,
+        words: &words,
+        symbol: &|addr| symbols::name(&image.file, addr, words.program_base),
+        quiet: plan.quiet,
+    }
+    .report(&ending);
+    say(&report.text);
     if let Some(format) = plan.timings {
         timings.mark_guest_phases(&words.phases, guest.tsc_offset);
         timings.mark("monitor done");
-        eprint!("{}", timings.render(format, guest.tsc_khz));
+        say(&timings.render(format, guest.tsc_khz));
     }
     Ok(report.code)
+}
+
+/// Writes to standard error, which somebody may have closed.
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// What is needed of a machine after it was given away to run.
@@ -108,6 +122,9 @@ fn complete(records: &mut Records, plan: &Plan, guest: &Guest) {
         tsc.wrapping_add_signed(guest.tsc_offset).to_string(),
     );
     records.add("monitor", "unik");
+    if let Some(zone) = timezone::host() {
+        records.add("tz", zone);
+    }
 }
 
 fn enter(image: &Image, machine: &Machine, records: &Records) -> Result<Entry, Error> {

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use unik_devices::console::{Console, RECEIVE, TRANSMIT};
@@ -20,13 +19,13 @@ use crate::machine::slot::{Bell, Slot};
 pub struct Streams {
     /// Standard input.
     pub input: Input,
-    /// Standard output, and standard error where it leads elsewhere.
+    /// Standard output and standard error.
     pub outlets: Vec<Outlet>,
 }
 
 impl Streams {
-    /// Attaches consoles to `machine` and says where they are in `records`. Where standard output and error are the same file, one
-    /// console serves both (without a `console.err` record), so that their lines keep their order.
+    /// Attaches a console for standard input and output and one for standard error to `machine`, and says in `records` where
+    /// they are. One thread carries both: a guest that waits until one is taken before it writes to the other keeps its lines in order.
     pub fn connect(machine: &mut Machine, records: &mut Records) -> Result<Self, Error> {
         let [stdin, stdout, stderr] = [
             own(io::stdin().as_fd())?,
@@ -41,12 +40,11 @@ impl Streams {
             records.add("winsize", format!("{}x{}", size.0, size.1));
         }
         let console = attach(machine, "console", size, records)?;
-        let mut outlets = Vec::new();
-        if !same_file(&stdout, &stderr) {
-            let errors = attach(machine, "console.err", size, records)?;
-            outlets.push(Outlet::new(errors, stderr, 2));
-        }
-        outlets.insert(0, Outlet::new(Arc::clone(&console), stdout, 1));
+        let errors = attach(machine, "console.err", size, records)?;
+        let outlets = vec![
+            Outlet::new(Arc::clone(&console), stdout, 1),
+            Outlet::new(errors, stderr, 2),
+        ];
         Ok(Self {
             input: Input::new(console, stdin),
             outlets,
@@ -60,13 +58,6 @@ fn own(stream: std::os::fd::BorrowedFd<'_>) -> Result<File, Error> {
         .try_clone_to_owned()
         .map(File::from)
         .map_err(Error::host("use a standard stream"))
-}
-
-fn same_file(a: &File, b: &File) -> bool {
-    match (a.metadata(), b.metadata()) {
-        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-        _ => false,
-    }
 }
 
 fn attach(
