@@ -76,7 +76,7 @@ macro_rules! for_each_syscall {
             4 stat(path: path, buf: out) absent "files are being joined";
             5 fstat(fd: fd, buf: out) absent "files are being joined";
             6 lstat(path: path, buf: out) absent "files are being joined";
-            7 poll(fds: ptr, nfds: n, timeout: n) absent "files are being joined";
+            7 poll(fds: ptr, nfds: n, timeout: n) full "";
             8 lseek(fd: fd, offset: n, whence: n) absent "files are being joined";
             9 mmap(addr: ptr, len: n, prot: hex, flags: hex, fd: fd, offset: n) partial "MAP_HUGETLB is a hint; PROT_WRITE with PROT_EXEC answers EACCES";
             10 mprotect(addr: ptr, len: n, prot: hex) partial "PROT_WRITE with PROT_EXEC answers EACCES";
@@ -147,7 +147,7 @@ macro_rules! for_each_syscall {
             86 link(old: path, new: path) absent "files are being joined";
             87 unlink(path: path) absent "files are being joined";
             88 symlink(target: path, path: path) absent "files are being joined";
-            89 readlink(path: path, buf: out, size: n) absent "files are being joined";
+            89 readlink(path: path, buf: out, size: n) full "";
             90 chmod(path: path, mode: oct) absent "files are being joined";
             91 fchmod(fd: fd, mode: oct) absent "files are being joined";
             92 chown(path: path, uid: n, gid: n) absent "files are being joined";
