@@ -8,6 +8,7 @@
 //! - [`console`]: virtio-console, for the standard streams.
 //! - [`rng`]: virtio-rng.
 //! - [`ioapic`]: pins to interrupt messages.
+//! - [`serial`]: a 16550 that only sends.
 //! - [`debug_port`]: early and last words, a byte at a time.
 //! - [`exit_port`]: the end of the virtual machine.
 #![forbid(unsafe_code)]
@@ -17,4 +18,5 @@ pub mod debug_port;
 pub mod exit_port;
 pub mod ioapic;
 pub mod rng;
+pub mod serial;
 pub mod virtio;

@@ -93,7 +93,13 @@ impl Mmio<Console> {
 
     /// Asks the driver to ring when it posts more buffers for input. `true`: it just has.
     pub fn listen_for_input(&mut self, mem: &GuestMemoryMmap) -> bool {
-        self.work(|console, rings| Ok((!console.state.end_told && rings[RECEIVE].listen(mem)?, false))).unwrap_or(false)
+        self.work(|console, rings| {
+            Ok((
+                !console.state.end_told && rings[RECEIVE].listen(mem)?,
+                false,
+            ))
+        })
+        .unwrap_or(false)
     }
 
     /// Passes `data` on as far as the driver has room, and returns how many bytes went.

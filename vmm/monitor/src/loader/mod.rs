@@ -264,3 +264,6 @@ fn manifest(path: &Path, elf: &Elf) -> Result<Option<Vec<u8>>, LoadError> {
     }
     Ok(Some(manifest.to_vec()))
 }
+
+#[cfg(test)]
+mod tests;

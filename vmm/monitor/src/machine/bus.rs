@@ -6,15 +6,20 @@ use std::sync::{Arc, Mutex};
 
 use unik_abi::control::{PORT_DEBUG, PORT_EXIT};
 use unik_abi::layout;
-use unik_devices::{debug_port, debug_port::DebugPort, exit_port, ioapic};
+use unik_devices::debug_port::{self, DebugPort};
+use unik_devices::serial::{self, COM1, SerialPort};
+use unik_devices::{exit_port, ioapic};
 
 use super::interrupts::Interrupts;
 use super::lock;
 use super::slot::Window;
 
+const COM1_END: u16 = COM1 + serial::PORTS;
+
 /// What ports and windows lead to.
 pub struct Bus {
     debug: Mutex<DebugPort<Stderr>>,
+    serial: Mutex<SerialPort<Stderr>>,
     interrupts: Arc<Interrupts>,
     windows: Vec<Arc<dyn Window>>,
 }
@@ -27,6 +32,7 @@ impl Bus {
     pub fn new(interrupts: Arc<Interrupts>, windows: Vec<Arc<dyn Window>>) -> Self {
         Self {
             debug: Mutex::new(DebugPort::new(std::io::stderr())),
+            serial: Mutex::new(SerialPort::new(std::io::stderr())),
             interrupts,
             windows,
         }
@@ -37,6 +43,7 @@ impl Bus {
         match port {
             PORT_DEBUG => lock(&self.debug).write(data),
             PORT_EXIT => return ControlFlow::Break(exit_port::value(data)),
+            COM1..COM1_END => lock(&self.serial).write(port - COM1, data),
             _ => {}
         }
         ControlFlow::Continue(())
@@ -44,11 +51,11 @@ impl Bus {
 
     /// A guest's `in`. Ports without a device read as all ones.
     pub fn port_read(&self, port: u16, data: &mut [u8]) {
-        data.fill(if port == PORT_DEBUG {
-            debug_port::PRESENT
-        } else {
-            0xff
-        });
+        match port {
+            PORT_DEBUG => data.fill(debug_port::PRESENT),
+            COM1..COM1_END => lock(&self.serial).read(port - COM1, data),
+            _ => data.fill(0xff),
+        }
     }
 
     /// A guest's write outside memory. Addresses without a device swallow it.
