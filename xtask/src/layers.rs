@@ -36,7 +36,8 @@ const EDGES: &[(&str, &[&str])] = &[
         "cargo-unik",
         &["unik-abi", "unik-image", "unik-monitor", "unik-templates"],
     ),
-    ("xtask", &[]),
+    ("lab-agent", &[]),
+    ("xtask", &["lab-agent"]),
 ];
 
 /// Workspaces to look at. The examples must not know us at all.

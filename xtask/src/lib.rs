@@ -3,6 +3,7 @@
 //! - [`ci`]: everything that must hold, in one command.
 //! - [`e2e`]: every example and several programs of other people, natively and as unikernels, compared.
 //! - [`tidy`] and [`layers`]: the rules for files and for crate edges.
+//! - [`lab`]: the tests that need hardware-like KVM, in an emulated machine that has it.
 //! - [`bench`]: the table of figures. [`dist`]: the release archive.
 #![forbid(unsafe_code)]
 
@@ -10,6 +11,7 @@ pub mod bench;
 pub mod ci;
 pub mod dist;
 pub mod e2e;
+pub mod lab;
 pub mod layers;
 pub mod sh;
 pub mod tally;
@@ -32,6 +34,8 @@ enum Command {
     Ci(ci::Args),
     /// Run every example natively and as a unikernel, and compare
     E2e(e2e::Args),
+    /// Test under hardware-like KVM inside an emulated machine
+    Lab(lab::Args),
     /// Check the rules for files
     Tidy,
     /// Check the edges between crates
@@ -49,6 +53,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Ci(args) => ci::ci(&args),
         Command::E2e(args) => e2e::e2e(&args).and_then(|tally| tally.verdict()),
+        Command::Lab(args) => lab::lab(&args).and_then(|tally| tally.verdict()),
         Command::Tidy => tidy::tidy().and_then(|tally| tally.verdict()),
         Command::Layers => layers::layers().and_then(|tally| tally.verdict()),
         Command::Bench(args) => bench::bench(&args),

@@ -13,8 +13,13 @@ fn main() -> ExitCode {
         println!("argument {n}: {arg:?}");
     }
     if args.iter().any(|a| a == "--echo") {
-        for (n, line) in std::io::stdin().lock().lines().enumerate() {
-            println!("line {n}: {}", line.unwrap_or_default());
+        for (n, line) in std::io::stdin()
+            .lock()
+            .lines()
+            .map_while(Result::ok)
+            .enumerate()
+        {
+            println!("line {n}: {}", line);
         }
     }
     let code = args

@@ -1,0 +1,48 @@
+//! The programs that go into the laboratory, built so that they need no files beside them.
+
+use super::debian;
+use super::outer::Maker;
+use crate::sh;
+use anyhow::Result;
+use std::path::PathBuf;
+
+/// Target whose programs can be static with the stock toolchain.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// What every laboratory is made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Makes machines.
+    pub maker: Maker,
+    /// `unik-vmm`, static.
+    pub monitor: PathBuf,
+}
+
+/// Builds and fetches.
+pub fn parts() -> Result<Parts> {
+    let target = sh::target_dir()?.join("lab");
+    let mut build = sh::cargo(&[
+        "build",
+        "--release",
+        "--package",
+        "unik-monitor",
+        "--package",
+        "lab-agent",
+        "--target",
+        TARGET,
+    ]);
+    build
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("CARGO_TARGET_DIR", &target);
+    sh::run(&mut build)?;
+    let built = target.join(TARGET).join("release");
+    let maker = Maker {
+        debian: debian::fetch()?,
+        agent: built.join("lab-agent"),
+        scratch: target,
+    };
+    Ok(Parts {
+        maker,
+        monitor: built.join("unik-vmm"),
+    })
+}

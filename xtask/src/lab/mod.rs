@@ -1,0 +1,167 @@
+//! `cargo xtask lab`: tests on hardware-like KVM, also on machines whose own KVM is of another kind or missing.
+//!
+//! QEMU's software emulation of a processor with SVM runs Debian's stock kernel, whose kvm-amd then offers a real
+//! `/dev/kvm` to our monitor.
+//!
+//! - [`debian`]: the packages it needs. [`modules`], [`cpio`]: kernel modules and RAM disks.
+//! - [`outer`]: the machine. [`unikernels`]: the tests of images in it.
+
+pub mod build;
+pub mod cpio;
+pub mod debian;
+pub mod modules;
+pub mod outer;
+pub mod unikernels;
+
+use crate::sh;
+use crate::tally::Tally;
+use anyhow::{Context, Result, bail};
+use lab_agent::{Done, Job};
+use outer::{Laboratory, Maker, Payload, Size};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The monitor's path inside.
+pub const MONITOR: &str = "/lab/unik-vmm";
+
+/// `lab`
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Only tests whose line contains this (repeatable: all must match)
+    #[arg(value_name = "FILTER")]
+    filter: Vec<String>,
+    /// A prompt inside instead of tests
+    #[arg(long)]
+    shell: bool,
+    /// Further files for the prompt, to be found in /lab
+    #[arg(long = "with", value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// Run an image inside; its output and exit code come back
+    Run(RunArgs),
+}
+
+/// `lab run`
+#[derive(Clone, Debug, clap::Args)]
+struct RunArgs {
+    /// The image
+    image: PathBuf,
+    /// vCPUs
+    #[arg(long, default_value_t = 1)]
+    cpus: u32,
+    /// Guest memory
+    #[arg(long)]
+    memory: Option<String>,
+    /// Seconds
+    #[arg(long, default_value_t = 60)]
+    timeout: u64,
+    /// Print phases
+    #[arg(long)]
+    timings: bool,
+    /// How many times
+    #[arg(long, default_value_t = 1)]
+    times: u32,
+    /// The program's arguments
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+/// Does what the arguments say.
+pub fn lab(args: &Args) -> Result<Tally> {
+    let parts = build::parts()?;
+    let base = [Payload::new(MONITOR, &parts.monitor)];
+    if args.shell {
+        let files = args
+            .files
+            .iter()
+            .map(|file| Ok(Payload::new(&format!("/lab/{}", name(file)?), file)));
+        let payload = base
+            .into_iter()
+            .map(Ok)
+            .chain(files)
+            .collect::<Result<Vec<_>>>()?;
+        parts.maker.shell(&payload, Size::default())?;
+        return Ok(Tally::default());
+    }
+    match &args.command {
+        Some(Command::Run(run)) => run_image(&parts.maker, base.to_vec(), run),
+        None => unikernels::tests(&parts, &args.filter),
+    }
+}
+
+fn name(file: &Path) -> Result<String> {
+    let name = file
+        .file_name()
+        .with_context(|| format!("{} has no file name", file.display()))?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+fn run_image(maker: &Maker, mut payload: Vec<Payload>, args: &RunArgs) -> Result<Tally> {
+    let inside = format!("/lab/{}", name(&args.image)?);
+    payload.push(Payload::new(&inside, &args.image));
+    let lab = Laboratory::boot(maker, &payload, Size::default())?;
+    note(&lab);
+    let mut words: Vec<String> = [MONITOR, "run", &inside, "--cpus", &args.cpus.to_string()]
+        .map(str::to_owned)
+        .to_vec();
+    words.extend(
+        args.memory
+            .iter()
+            .flat_map(|m| ["--memory".to_owned(), m.clone()]),
+    );
+    words.extend(args.timings.then(|| "--timings".to_owned()));
+    words.push("--".to_owned());
+    words.extend(args.args.iter().cloned());
+    for _ in 0..args.times {
+        let done = lab.run(job(&words, Duration::from_secs(args.timeout)))?;
+        show(&done)?;
+        if done.late != 0 {
+            bail!("the image was still running after {} s", args.timeout);
+        }
+        if done.code != 0 {
+            bail!("exit code {}", done.code);
+        }
+    }
+    Ok(Tally::default())
+}
+
+/// Says how long the machine took.
+pub fn note(lab: &Laboratory) {
+    anstream::eprintln!(
+        "{}{:>12}{:#} the laboratory is up after {:.1} s",
+        sh::NOTE,
+        "Booted",
+        sh::NOTE,
+        lab.boot_time.as_secs_f64()
+    );
+}
+
+/// A job without input.
+pub fn job(words: &[String], limit: Duration) -> Job {
+    Job {
+        argv: words.iter().map(|word| word.clone().into_bytes()).collect(),
+        env: vec![b"PATH=/bin".to_vec(), b"HOME=/".to_vec()],
+        limit_ms: limit.as_millis() as u64,
+        ..Job::default()
+    }
+}
+
+fn show(done: &Done) -> Result<()> {
+    std::io::stdout().write_all(&done.stdout)?;
+    std::io::stderr().write_all(&done.stderr)?;
+    anstream::eprintln!(
+        "{}{:>12}{:#} code {} after {:.1} ms",
+        sh::NOTE,
+        "Ended",
+        sh::NOTE,
+        done.code,
+        done.nanos as f64 / 1e6
+    );
+    Ok(())
+}

@@ -1,0 +1,400 @@
+//! The laboratory's machine: a stock kernel with kvm-amd under QEMU's emulation of a processor that has SVM.
+//!
+//! [`Laboratory::boot`] starts it from a RAM disk made for the occasion; [`Laboratory::run`] runs a [`Job`] inside. Dropping it ends
+//! QEMU and removes its files, whatever happened before.
+
+use super::cpio::Archive;
+use super::debian::Debian;
+use super::modules::Modules;
+use crate::sh;
+use anyhow::{Context, Result, bail, ensure};
+use lab_agent::{Done, HELLO, Job, PORT, receive, send};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufWriter;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Modules of the outer kernel.
+const MODULES: [&str; 5] = [
+    "virtio-mmio",
+    "virtio-console",
+    "kvm-amd",
+    "tun",
+    "vhost-vsock",
+];
+
+/// The first process. Jobs find busybox's commands on the path.
+const INIT: &str = r#"#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm /tmp /run
+mount -t devpts pts /dev/pts
+mount -t tmpfs tmp /tmp
+ip link set lo up
+while read -r module; do insmod "$module" || echo "lab: cannot load $module"; done < /etc/lab-modules
+for word in $(cat /proc/cmdline); do
+  if [ "$word" = lab.shell ]; then
+    echo; echo "files of this run are in /lab; leave with exit"
+    cd /lab; setsid cttyhack sh -l
+    poweroff -f
+  fi
+done
+mkdir -p /mnt
+lab-agent || echo "lab: the agent failed"
+poweroff -f
+"#;
+
+/// Most time from power-on to the agent's first word.
+const BOOT_LIMIT: Duration = Duration::from_secs(90);
+
+/// A file to be seen inside.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    /// Path inside.
+    pub path: String,
+    /// File of the host.
+    pub from: PathBuf,
+}
+
+impl Payload {
+    /// `from`, at `path` inside.
+    pub fn new(path: &str, from: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            from: from.to_owned(),
+        }
+    }
+}
+
+/// How large the machine is, in MiB and processors.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Memory in MiB, without the RAM disk.
+    pub memory: u64,
+    /// Processors.
+    pub cpus: u32,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self {
+            memory: 2048,
+            cpus: 2,
+        }
+    }
+}
+
+/// What is needed to make machines.
+#[derive(Clone, Debug)]
+pub struct Maker {
+    /// Debian's part.
+    pub debian: Debian,
+    /// The static agent.
+    pub agent: PathBuf,
+    /// Where temporary files go.
+    pub scratch: PathBuf,
+}
+
+impl Maker {
+    /// Writes the RAM disk and returns its length.
+    fn ramdisk(&self, path: &Path, payload: &[Payload]) -> Result<u64> {
+        let file = File::create(path).with_context(|| path.display().to_string())?;
+        let mut archive = Archive::new(BufWriter::new(file));
+        for folder in ["proc", "sys", "dev", "lab"] {
+            archive.folder(folder)?;
+        }
+        archive.copy("bin/busybox", 0o755, &self.debian.busybox)?;
+        archive.copy("bin/lab-agent", 0o755, &self.agent)?;
+        archive.file("init", 0o755, INIT.as_bytes())?;
+        archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/:/bin/sh\n")?;
+        let mut list = String::new();
+        for module in Modules::find(&self.debian.kernel.modules)?.ordered(&MODULES)? {
+            let name = module
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            archive.copy(&format!("modules/{name}"), 0o644, &module)?;
+            list.push_str(&format!("/modules/{name}\n"));
+        }
+        archive.file("etc/lab-modules", 0o644, list.as_bytes())?;
+        for item in payload {
+            let copied = archive.copy(item.path.trim_start_matches('/'), 0o755, &item.from);
+            copied.with_context(|| item.from.display().to_string())?;
+        }
+        archive.finish()?;
+        Ok(std::fs::metadata(path)?.len())
+    }
+
+    fn qemu(&self, ramdisk: &Path, size: Size, payload_len: u64, words: &str) -> Result<Command> {
+        ensure!(
+            sh::found("qemu-system-x86_64"),
+            "the laboratory needs QEMU: sudo apt-get install --no-install-recommends qemu-system-x86"
+        );
+        let khz = sh::output(Command::new(&self.agent).arg("tsc"))?;
+        // The RAM disk is in memory twice while it is unpacked.
+        let memory = size.memory + (payload_len >> 19);
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args([
+            "-accel",
+            "tcg,thread=multi",
+            "-M",
+            "microvm",
+            "-cpu",
+            "EPYC",
+            "-nodefaults",
+            "-no-user-config",
+        ])
+        .args([
+            "-no-reboot",
+            "-display",
+            "none",
+            "-m",
+            &memory.to_string(),
+            "-smp",
+            &size.cpus.to_string(),
+        ])
+        .arg("-kernel")
+        .arg(&self.debian.kernel.bzimage)
+        .arg("-initrd")
+        .arg(ramdisk)
+        .arg("-append");
+        // Without the second word time comes in steps of 4 ms, without the third the boot sometimes hangs early.
+        qemu.arg(format!(
+            "console=ttyS0 tsc=reliable tsc_early_khz={} panic=-1 {words}",
+            khz.trim()
+        ));
+        Ok(qemu)
+    }
+
+    /// A shell inside, on this terminal.
+    pub fn shell(&self, payload: &[Payload], size: Size) -> Result<()> {
+        let work = self.work()?;
+        let ramdisk = work.path().join("initrd");
+        let len = self.ramdisk(&ramdisk, payload)?;
+        let mut qemu = self.qemu(&ramdisk, size, len, "quiet lab.shell")?;
+        sh::run(qemu.args([
+            "-chardev",
+            "stdio,id=terminal,signal=off",
+            "-serial",
+            "chardev:terminal",
+        ]))
+    }
+
+    fn work(&self) -> Result<TempDir> {
+        Ok(tempfile::Builder::new()
+            .prefix("lab")
+            .tempdir_in(&self.scratch)?)
+    }
+}
+
+/// Answers that came, and whether more can come.
+#[derive(Debug, Default)]
+struct Answers {
+    done: HashMap<u64, Done>,
+    over: bool,
+    next_id: u64,
+}
+
+/// A running machine.
+#[derive(Debug)]
+pub struct Laboratory {
+    qemu: Child,
+    port: Mutex<UnixStream>,
+    answers: Arc<(Mutex<Answers>, Condvar)>,
+    work: TempDir,
+    /// From the start of QEMU to the agent's first word.
+    pub boot_time: Duration,
+}
+
+impl Laboratory {
+    /// Boots a machine with these files inside.
+    pub fn boot(maker: &Maker, payload: &[Payload], size: Size) -> Result<Self> {
+        let work = maker.work()?;
+        let ramdisk = work.path().join("initrd");
+        let len = maker.ramdisk(&ramdisk, payload)?;
+        let socket = work.path().join("port");
+        let listener = UnixListener::bind(&socket).with_context(|| socket.display().to_string())?;
+        let mut qemu = maker.qemu(&ramdisk, size, len, "")?;
+        qemu.args([
+            "-device",
+            "virtio-serial-device",
+            "-device",
+            &format!("virtserialport,chardev=lab,name={PORT}"),
+        ])
+        .args([
+            "-chardev",
+            &format!("socket,id=lab,path={}", socket.display()),
+        ])
+        .args([
+            "-chardev",
+            &format!("file,id=log,path={}", work.path().join("console").display()),
+            "-serial",
+            "chardev:log",
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(work.path().join("qemu"))?);
+        let start = Instant::now();
+        let child = qemu.spawn().context("cannot start qemu-system-x86_64")?;
+        let mut starting = Starting { qemu: Some(child) };
+        let port = starting.greet(&listener, start, work.path())?;
+        let answers = Arc::new((Mutex::new(Answers::default()), Condvar::new()));
+        listen(port.try_clone()?, Arc::clone(&answers));
+        let qemu = starting.qemu.take().context("QEMU is gone")?;
+        Ok(Self {
+            qemu,
+            port: Mutex::new(port),
+            answers,
+            work,
+            boot_time: start.elapsed(),
+        })
+    }
+
+    /// Runs a job inside and waits for it. The job's own limit is kept inside; the machine gets a little longer.
+    pub fn run(&self, mut job: Job) -> Result<Done> {
+        let (answers, news) = &*self.answers;
+        job.id = {
+            let mut answers = lock(answers);
+            answers.next_id += 1;
+            answers.next_id
+        };
+        let end = Instant::now() + Duration::from_millis(job.limit_ms) + Duration::from_secs(30);
+        send(&mut *lock(&self.port), &job.encode())
+            .with_context(|| self.last_words("does not take jobs"))?;
+        let mut answers = lock(answers);
+        loop {
+            if let Some(done) = answers.done.remove(&job.id) {
+                return Ok(done);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if answers.over || left.is_zero() {
+                bail!(self.last_words(if answers.over {
+                    "broke down"
+                } else {
+                    "does not answer"
+                }));
+            }
+            answers = news
+                .wait_timeout(answers, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    fn last_words(&self, what: &str) -> String {
+        last_words(self.work.path(), what)
+    }
+}
+
+impl Drop for Laboratory {
+    fn drop(&mut self) {
+        // Asked first, so that nothing inside is cut off; QEMU has no disk to lose.
+        let _ = send(&mut *lock(&self.port), &[]);
+        let end = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < end && matches!(self.qemu.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+fn last_words(work: &Path, what: &str) -> String {
+    let read = |name: &str| {
+        String::from_utf8_lossy(&std::fs::read(work.join(name)).unwrap_or_default()).into_owned()
+    };
+    let console = read("console");
+    let lines: Vec<_> = console.lines().rev().take(25).collect();
+    let tail: Vec<_> = lines.into_iter().rev().collect();
+    format!(
+        "the laboratory's machine {what}\n{}{}",
+        read("qemu"),
+        tail.join("\n")
+    )
+}
+
+/// QEMU until the agent speaks; ended when it never does.
+struct Starting {
+    qemu: Option<Child>,
+}
+
+impl Starting {
+    fn greet(
+        &mut self,
+        listener: &UnixListener,
+        start: Instant,
+        work: &Path,
+    ) -> Result<UnixStream> {
+        listener.set_nonblocking(true)?;
+        let mut port = loop {
+            match listener.accept() {
+                Ok((port, _)) => break port,
+                Err(_) if self.alive() && start.elapsed() < BOOT_LIMIT => {
+                    std::thread::sleep(Duration::from_millis(5))
+                }
+                Err(_) => bail!(last_words(work, "did not start")),
+            }
+        };
+        port.set_nonblocking(false)?;
+        port.set_read_timeout(Some(
+            BOOT_LIMIT
+                .saturating_sub(start.elapsed())
+                .max(Duration::from_secs(1)),
+        ))?;
+        let hello = receive(&mut port).with_context(|| last_words(work, "did not come up"))?;
+        ensure!(
+            hello == HELLO,
+            "the laboratory's agent speaks another version: {}",
+            String::from_utf8_lossy(&hello)
+        );
+        port.set_read_timeout(None)?;
+        Ok(port)
+    }
+
+    fn alive(&mut self) -> bool {
+        self.qemu
+            .as_mut()
+            .is_some_and(|qemu| matches!(qemu.try_wait(), Ok(None)))
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(qemu) = &mut self.qemu {
+            let _ = qemu.kill();
+            let _ = qemu.wait();
+        }
+    }
+}
+
+fn listen(mut port: UnixStream, answers: Arc<(Mutex<Answers>, Condvar)>) {
+    std::thread::spawn(move || {
+        let (answers, news) = &*answers;
+        loop {
+            let done = receive(&mut port)
+                .ok()
+                .and_then(|frame| Done::decode(&frame));
+            let mut answers = lock(answers);
+            match done {
+                Some(done) => _ = answers.done.insert(done.id, done),
+                None => answers.over = true,
+            }
+            news.notify_all();
+            if answers.over {
+                return;
+            }
+        }
+    });
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,164 @@
+//! Images under kvm-amd: every example, bound and not, with its numbers of vCPUs, judged as the end-to-end tests judge.
+
+use super::build::Parts;
+use super::outer::{Laboratory, Payload, Size};
+use super::{MONITOR, job, note};
+use crate::e2e::case::Case;
+use crate::e2e::run::{judge, native};
+use crate::e2e::subject::{self, Subject};
+use crate::e2e::tools::Tools;
+use crate::sh::{self, Outcome};
+use crate::tally::Tally;
+use anyhow::Result;
+use lab_agent::Done;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Inside, everything takes about this many times as long as outside.
+const SLOWER: u64 = 4;
+
+/// One run to do.
+struct Test<'a> {
+    subject: &'a Subject,
+    case: &'a Case,
+    bound: bool,
+    cpus: u32,
+}
+
+impl Test<'_> {
+    fn title(&self) -> String {
+        let bound = if self.bound { "bound" } else { "unbound" };
+        format!(
+            "{}/{} lab {bound} {} cpu",
+            self.subject.name, self.case.name, self.cpus
+        )
+    }
+
+    fn image(&self) -> String {
+        image(self.subject, self.bound)
+    }
+
+    fn words(&self) -> Vec<String> {
+        let mut words: Vec<String> = [MONITOR, "run", "--quiet", "--cpus", &self.cpus.to_string()]
+            .map(str::to_owned)
+            .to_vec();
+        for (name, value) in &self.case.env {
+            words.extend(["-e".to_owned(), format!("{name}={value}")]);
+        }
+        words.extend([self.image(), "--".to_owned()]);
+        words.extend(self.case.args(true).iter().cloned());
+        words
+    }
+
+    /// Runs it and judges.
+    fn run(
+        &self,
+        lab: &Laboratory,
+        native: Option<&Outcome>,
+    ) -> Result<(Outcome, Result<(), String>)> {
+        let mut job = job(
+            &self.words(),
+            Duration::from_secs(self.case.timeout * SLOWER),
+        );
+        job.stdin = self.case.stdin.as_bytes().to_vec();
+        if let Some(signal) = &self.case.signal {
+            job.signal = signal.number()?.as_raw() as u64;
+            job.signal_after = signal.after.clone().into_bytes();
+        }
+        let outcome = outcome(lab.run(job)?);
+        let judged = judge(self.case, &outcome, native);
+        Ok((outcome, judged))
+    }
+}
+
+fn image(subject: &Subject, bound: bool) -> String {
+    format!(
+        "/lab/{}{}.unik",
+        subject.name,
+        if bound { "" } else { ".unbound" }
+    )
+}
+
+fn outcome(done: Done) -> Outcome {
+    Outcome {
+        stdout: done.stdout,
+        stderr: done.stderr,
+        code: i32::try_from(done.code).unwrap_or(-1),
+        time: Duration::from_nanos(done.nanos),
+        late: done.late != 0,
+    }
+}
+
+/// Builds the images, boots the laboratory, runs what the filter leaves.
+pub fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
+    let tools = Tools::build(true)?;
+    let mut subjects = subject::examples(&tools)?;
+    subjects.extend(subject::foreign(&tools)?);
+    let tests = wanted(&subjects, filter);
+    let mut payload = vec![Payload::new(MONITOR, &parts.monitor)];
+    for subject in &subjects {
+        for (bound, file) in [(true, &subject.bound), (false, &subject.unbound)] {
+            let path = image(subject, bound);
+            if tests.iter().any(|test| test.image() == path) {
+                payload.push(Payload::new(&path, file));
+            }
+        }
+    }
+    let lab = Laboratory::boot(&parts.maker, &payload, Size::default())?;
+    note(&lab);
+    run_all(&tools, &lab, &tests)
+}
+
+fn wanted<'a>(subjects: &'a [Subject], filter: &[String]) -> Vec<Test<'a>> {
+    let mut tests = Vec::new();
+    for subject in subjects {
+        for case in &subject.cases {
+            for &cpus in &case.cpus {
+                tests.extend([true, false].map(|bound| Test {
+                    subject,
+                    case,
+                    bound,
+                    cpus,
+                }));
+            }
+        }
+    }
+    tests.retain(|test| filter.iter().all(|f| test.title().contains(f.as_str())));
+    tests
+}
+
+fn run_all(tools: &Tools, lab: &Laboratory, tests: &[Test<'_>]) -> Result<Tally> {
+    let (mut tally, mut natives) = (Tally::default(), HashMap::new());
+    for test in tests {
+        let key = (test.subject.name.clone(), test.case.name.clone());
+        if !natives.contains_key(&key) {
+            let outcome = native(test.subject, test.case, true, tools.scratch.clone())?;
+            natives.insert(key.clone(), outcome);
+        }
+        let native = natives.get(&key).and_then(Option::as_ref);
+        let (outcome, judged) = test.run(lab, native)?;
+        tell(test, &outcome, &judged);
+        tally.count(judged.is_ok());
+    }
+    Ok(tally)
+}
+
+fn tell(test: &Test<'_>, outcome: &Outcome, judged: &Result<(), String>) {
+    let (good, fail, time) = (sh::GOOD, sh::FAIL, outcome.time.as_secs_f64());
+    match judged {
+        Ok(()) => anstream::println!("{good}ok{good:#}   {} {time:.3} s", test.title()),
+        Err(why) => {
+            let stderr = String::from_utf8_lossy(&outcome.stderr);
+            let lines: Vec<_> = stderr.lines().rev().take(20).collect();
+            let tail: String = lines
+                .iter()
+                .rev()
+                .map(|line| format!("\n         | {line}"))
+                .collect();
+            anstream::println!(
+                "{fail}FAIL{fail:#} {} {time:.3} s: {why}{tail}",
+                test.title()
+            );
+        }
+    }
+}
