@@ -2,7 +2,7 @@
 
 use crate::arch::cpuid::Table;
 use crate::arch::vcpu::{self, VCPU_BLOCKS};
-use crate::arch::{apic, fpu, nucleus, smp};
+use crate::arch::{apic, fpu, smp};
 use crate::mm::{frames, heap, pagetable};
 use crate::sched::idle;
 use crate::{config, lock, power, process, random, time};
@@ -39,6 +39,11 @@ fn first_heap(limit: u64) -> u64 {
 }
 
 
+/// What CPUID says for a leaf, from the table that was filled at start.
+pub fn cpuid(leaf: u32, subleaf: u32) -> Option<crate::arch::nucleus::CpuidQuery> {
+    CPUID.get().get(leaf, subleaf)
+}
+
 /// Entry from `entry.s` on every vCPU, with upcalls masked.
 #[unsafe(no_mangle)]
 extern "C" fn kernel_start(start_info: u64, index: usize, entry_tsc: u64) -> ! {
@@ -50,7 +55,6 @@ fn further(index: usize) -> ! {
     let first = &VCPU_BLOCKS[0];
     let this = &VCPU_BLOCKS[index];
     this.init(index as u32, first.cpuid_table(), apic::is_xapic());
-    nucleus::set_up_syscall();
     smp::here_i_am(index);
     lock::acquire();
     idle::install(vcpu::boot_stack(index));
@@ -68,7 +72,6 @@ fn first(start_info: u64, entry_tsc: u64, ring3_tsc: u64) -> ! {
     if info.magic != IMAGE_MAGIC || info.abi_version != ABI_VERSION {
         power::die(ExitReport::Refused, "this library OS was not linked by a matching image linker; build the image again");
     }
-    nucleus::set_up_syscall();
     pagetable::init(info.pml4_paddr);
     let start = read_start_info(start_info);
     set_up_memory(info, &start);
@@ -90,7 +93,7 @@ fn first(start_info: u64, entry_tsc: u64, ring3_tsc: u64) -> ! {
 }
 
 /// `len` bytes of physical memory.
-fn physical(paddr: u64, len: u64) -> &'static [u8] {
+pub fn physical(paddr: u64, len: u64) -> &'static [u8] {
     if len == 0 {
         return &[];
     }

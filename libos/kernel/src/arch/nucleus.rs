@@ -92,30 +92,3 @@ pub fn debug_write(text: &[u8]) {
     // SAFETY: service 10 reads exactly `text`.
     unsafe { nucleus_call(text.as_ptr() as u64, text.len() as u64, 10) };
 }
-
-/// Turns the interrupt flag of ring 3 on.
-pub fn enable_interrupts() {
-    // SAFETY: service 11 sets IF in the return frame.
-    unsafe { nucleus_call(0, 0, 11) };
-}
-
-/// Finds out whether `syscall` enters ring 0 and makes LSTAR and SFMASK fit. Run once on each vCPU, first thing.
-pub fn set_up_syscall() {
-    const LSTAR: u32 = 0xc000_0082;
-    const SFMASK: u32 = 0xc000_0084;
-    unsafe extern "C" {
-        fn lstar_entry();
-    }
-    let cs: u64;
-    // SAFETY: LSTAR is lstar_probe now: it answers in eax and comes back.
-    unsafe {
-        core::arch::asm!("syscall", out("rax") cs, out("rcx") _, out("r11") _, options(nostack));
-    }
-    let stays_in_ring_3 = cs & 3 == 3;
-    if stays_in_ring_3 {
-        // The mask was applied to ring 3 itself: interrupts are off now, and must never be masked again.
-        enable_interrupts();
-        wrmsr(SFMASK, 0x4_0500);
-    }
-    wrmsr(LSTAR, lstar_entry as *const () as u64);
-}

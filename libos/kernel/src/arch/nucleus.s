@@ -12,11 +12,12 @@
 .set STUB_SIZE, 16
 .set VECTORS, 0x50                              # vectors with a stub; 0xff is the spurious vector
 
-.set STACK_SIZE, 1024
+.set STACK_SIZE, 512
 .set TSS_SIZE, 128
 .set TSS_AREA, NUCLEUS_DATA                     # MAX_VCPUS * TSS_SIZE
 .set STACK_AREA, NUCLEUS_DATA + MAX_VCPUS * TSS_SIZE
 .set IST_AREA, STACK_AREA + MAX_VCPUS * STACK_SIZE
+.set INTERRUPT_AREA, IST_AREA + MAX_VCPUS * STACK_SIZE
 
 .set XAPIC, 0x7d00fee00000                      # its registers in the physmap
 
@@ -204,7 +205,7 @@ int3_entry:
     cmp %rax, 8(%rsp)
     jne program_int3
     pop %rax
-    cmp $11, %eax
+    cmp $10, %eax
     ja 1f
     lea service_table(%rip), %rcx
     jmp *(%rcx, %rax, 8)
@@ -220,7 +221,7 @@ program_int3:
     .balign 8
 service_table:
     .quad service_arm, service_halt, service_flush, service_invlpg, service_ipi, service_out32
-    .quad service_mmio, service_cpuid, service_wrmsr, service_rdmsr, service_outs, service_unmask_interrupts
+    .quad service_mmio, service_cpuid, service_wrmsr, service_rdmsr, service_outs
 
 # 0: arm the TSC deadline rdi (0: none)
 service_arm:
@@ -339,11 +340,6 @@ service_outs:
     jmp 1b
 2:  iretq
 
-# 11: give ring 3 its interrupt flag (after the probe of syscall had it cleared)
-service_unmask_interrupts:
-    orq $0x200, 16(%rsp)
-    iretq
-
 # ---- LSTAR: works whether syscall enters ring 0 or stays in ring 3 (it lives on a page both may execute) -------
 .section .text.entry, "ax"
 .globl lstar_entry
@@ -360,15 +356,6 @@ lstar_entry:
 lstar_shim:
     mov %gs:GS_RCX, %rcx
     jmp syscall_entry_masked
-
-# The first LSTAR: says in eax at which privilege level syscall arrives, and goes back.
-.globl lstar_probe
-lstar_probe:
-    mov %cs, %eax
-    test $3, %al
-    jz 1f
-    jmp *%rcx
-1:  sysretq
 
 # ---- PVH entry: 32-bit protected mode, paging off, flat segments, ebx = start_info, running at physical addresses --
 .section .nucleus, "ax"
@@ -473,12 +460,14 @@ apic_ready:
     mov $0x00230010, %edx
     wrmsr
     mov $0xc0000082, %ecx                       # LSTAR
-    movabs $lstar_probe, %rax
+    movabs $lstar_entry, %rax
     mov %rax, %rdx
     shr $32, %rdx
     wrmsr
-    mov $0xc0000084, %ecx                       # SFMASK: TF, IF, DF, AC
-    mov $0x40700, %eax
+    # SFMASK: TF, DF, AC. Not IF: where syscall stays in ring 3, it would never come back. Where it enters ring 0, interrupts
+    # have a stack of their own (ist2), so the few instructions on the program's stack are safe.
+    mov $0xc0000084, %ecx
+    mov $0x40500, %eax
     xor %edx, %edx
     wrmsr
     movabs $VCPU_BLOCKS, %rax                   # gs: this vCPU's block
@@ -546,14 +535,14 @@ ap_start_end:
     .quad 0, 0
     .quad 0
     .quad IST_AREA + (cpu + 1) * STACK_SIZE     # ist1: double fault, NMI, machine check
-    .quad 0, 0, 0, 0, 0, 0
+    .quad INTERRUPT_AREA + (cpu + 1) * STACK_SIZE   # ist2: interrupts
+    .quad 0, 0, 0, 0, 0
     .quad 0
     .word 0, 104                                # no I/O bitmap
     .balign TSS_SIZE
     .set cpu, cpu + 1
 .endr
-    .fill MAX_VCPUS * STACK_SIZE, 1, 0
-    .fill MAX_VCPUS * STACK_SIZE, 1, 0
+    .fill 3 * MAX_VCPUS * STACK_SIZE, 1, 0
 
     .balign 16
 gdt:
@@ -590,6 +579,8 @@ idt:
     .byte 1, 0x8e
     .elseif vector == 3
     .byte 0, 0xee
+    .elseif vector >= 32
+    .byte 2, 0x8e
     .else
     .byte 0, 0x8e
     .endif
