@@ -4,7 +4,7 @@
 //! thread) -> [`sched::idle`]. The program comes back through `arch/entry.s` into [`sys`] (system calls) and [`traps`] (faults, interrupts).
 //!
 //! - [`arch`]: processor, nucleus, entries. [`mm`]: memory. [`sched`]: threads. [`signal`]: signals. [`sys`]: system calls.
-//! - [`console`]: standard streams. [`file`]: what file systems need of us. [`time`], [`random`], [`config`], [`power`]: small services.
+//! - [`vfs`]: the file systems joined. [`console`]: standard streams. [`file`]: what file systems need of us. [`time`], [`random`], [`config`], [`power`]: small services.
 #![no_std]
 #![no_main]
 
@@ -28,3 +28,4 @@ mod signal;
 mod sys;
 mod time;
 mod traps;
+mod vfs;

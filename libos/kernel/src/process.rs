@@ -9,7 +9,7 @@ use crate::mm::mapping::{Backing, Vma};
 use crate::mm::space::SPACE;
 use crate::mm::{PAGE, user};
 use crate::sched::{self, thread::Thread};
-use crate::{power, random, sys, time};
+use crate::{power, random, sys, time, vfs};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::Cell;
@@ -38,7 +38,6 @@ pub struct Process {
 }
 
 static PROCESS: Locked<Option<Rc<Process>>> = Locked::new(None);
-static FDS: Locked<Option<Rc<FdTable>>> = Locked::new(None);
 
 /// The process.
 pub fn get() -> Rc<Process> {
@@ -47,12 +46,12 @@ pub fn get() -> Rc<Process> {
 
 /// The table of open files.
 pub fn fds() -> Rc<FdTable> {
-    FDS.get().get_or_insert_with(|| Rc::new(FdTable::new(1024))).clone()
+    vfs::fds()
 }
 
 /// Path of a file, for /proc/self/maps.
-pub fn path_of(_node: &unik_fs::Node) -> Vec<u8> {
-    Vec::new()
+pub fn path_of(node: &unik_fs::Node) -> Vec<u8> {
+    vfs::path_of(node)
 }
 
 /// CPU time of all threads, nanoseconds.

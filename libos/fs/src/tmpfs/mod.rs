@@ -49,16 +49,16 @@ pub struct TmpFs {
 impl TmpFs {
     /// An empty file system of at most `pages` pages of file data; `mode` is that of its root. `dev` must be unique.
     pub fn root(system: &Rc<dyn System>, dev: u64, pages: u64, mode: u32) -> Rc<TmpNode> {
-        Self::new(system, dev, pages, mode, None)
+        Self::make(system, dev, pages, mode, None)
     }
 
     /// A file system that shows the packed files of `archive` and takes changes above them. `fill` is called with the root before
     /// anything is looked up there.
     pub fn over(system: &Rc<dyn System>, dev: u64, pages: u64, archive: &'static [u8], fill: Box<dyn FnOnce(&Node)>) -> Rc<TmpNode> {
-        Self::new(system, dev, pages, 0o755, Some(Start { archive, fill }))
+        Self::make(system, dev, pages, 0o755, Some(Start { archive, fill }))
     }
 
-    fn new(system: &Rc<dyn System>, dev: u64, pages: u64, mode: u32, start: Option<Start>) -> Rc<TmpNode> {
+    fn make(system: &Rc<dyn System>, dev: u64, pages: u64, mode: u32, start: Option<Start>) -> Rc<TmpNode> {
         let space = Rc::new(Space::new(system.clone(), pages));
         let (next_ino, nodes) = (Cell::new(FIRST_NEW), Cell::new(0));
         let (start, lower, linked) = (RefCell::new(start), OnceCell::new(), RefCell::default());

@@ -29,7 +29,9 @@ pub fn pipe2(out: u64, flags: u64) -> Result<u64> {
     user::check(out, 8, crate::mm::space::Access::Write)?;
     let (read, write) = unik_fs::pipe::pipe(&system(), flags);
     let read = install(read, flags)?;
-    let write = install(write, flags).inspect_err(|_| drop(fds().close(read as i32)))?;
+    let write = install(write, flags).inspect_err(|_| {
+        let _ = fds().close(read as i32);
+    })?;
     user::put(out, [read as u32, write as u32]).map(|()| 0)
 }
 

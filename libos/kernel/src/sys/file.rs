@@ -84,13 +84,17 @@ pub fn close(fd: u64) -> Result<u64> {
     fds().close(fd as i32).map(|()| 0)
 }
 
+/// Flags of `linux/close_range.h`. There is one table of descriptors, so nothing needs unsharing.
+const CLOSE_RANGE_UNSHARE: u32 = 1 << 1;
+const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
+
 /// Closes, or marks close-on-exec, all descriptors of a range.
 pub fn close_range(first: u64, last: u64, flags: u64) -> Result<u64> {
     let flags = flags as u32;
-    if flags & !(linux::CLOSE_RANGE_UNSHARE | linux::CLOSE_RANGE_CLOEXEC) != 0 {
+    if flags & !(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0 {
         return Err(Errno::EINVAL);
     }
-    fds().close_range(first as u32, last as u32, flags & linux::CLOSE_RANGE_CLOEXEC != 0).map(|()| 0)
+    fds().close_range(first as u32, last as u32, flags & CLOSE_RANGE_CLOEXEC != 0).map(|()| 0)
 }
 
 /// Another descriptor of the same file.

@@ -37,8 +37,13 @@ pub fn sethostname(name: u64, len: u64) -> Result<u64> {
     if len > 64 {
         return Err(Errno::EINVAL);
     }
-    *HOSTNAME.get() = Some(user::slice(name, len)?.to_vec());
+    set_hostname(user::slice(name, len)?);
     Ok(0)
+}
+
+/// Sets the host name, at most 64 bytes.
+pub(crate) fn set_hostname(name: &[u8]) {
+    *HOSTNAME.get() = Some(name.to_vec());
 }
 
 /// Memory and uptime.

@@ -4,6 +4,7 @@
 //! subject; its row in the table says how it is called. Functions run with the big lock held and may block ([`crate::sched::block`]),
 //! but keep no `Locked` borrow across that.
 //!
+//! - [`io`], [`file`], [`names`], [`stat`], [`poll`], [`event`]: files.
 //! - [`memory`], [`thread`], [`signal`], [`time`], [`identity`], [`misc`]: everything that is not about files.
 
 use crate::arch::frame::Frame;
@@ -14,18 +15,23 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use unik_abi::syscalls::{self, State};
 
+pub mod event;
 pub mod file;
 pub mod futex;
 pub mod identity;
+pub mod io;
 pub mod memory;
 pub mod misc;
+pub mod names;
+pub mod poll;
 pub mod signal;
+pub mod stat;
 pub mod thread;
 pub mod time;
 
 /// The functions of the table by their names, apart from everything else in scope.
 mod calls {
-    pub use super::{file::*, futex::*, identity::*, memory::*, misc::*, signal::*, thread::*, time::*};
+    pub use super::{event::*, file::*, io::*, names::*, poll::*, stat::*, futex::*, identity::*, memory::*, misc::*, signal::*, thread::*, time::*};
 }
 
 macro_rules! call {

@@ -65,8 +65,8 @@ fn build() -> Rc<Vfs> {
     let config = config::get();
     let info = boot::image_info();
     let archive = boot::physical(info.files_paddr, info.files_len);
-    let plan = Plan { archive, pages: frames::stats().1 as u64 / 2, hostname: &config.hostname, resolvers: &[] };
-    let vfs = tree::build(system(), fds(), &plan);
+    let plan = Plan { archive, pages: frames::stats().1 as u64 / 2, hostname: config.hostname.clone(), resolvers: Vec::new() };
+    let vfs = tree::build(system(), fds(), plan);
     if let Some(terminal) = TERMINAL.get().clone() {
         vfs.set_console(terminal);
     }
