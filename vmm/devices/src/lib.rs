@@ -6,7 +6,7 @@
 //!
 //! - [`virtio`]: what virtio devices share: rings, the register window.
 //! - [`console`]: virtio-console, for the standard streams.
-//! - [`rng`]: virtio-rng.
+//! - [`rng`]: entropy by virtio-rng.
 //! - [`ioapic`]: pins to interrupt messages.
 //! - [`serial`]: a 16550 that only sends.
 //! - [`debug_port`]: early and last words, a byte at a time.

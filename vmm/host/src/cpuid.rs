@@ -23,17 +23,32 @@ const HYPERVISOR: u32 = 1 << 31;
 /// Leaf 1 EDX.
 const HTT: u32 = 1 << 28;
 
-/// Instructions that user mode can run once extended state is on: leaf 1 ECX (SSE3, PCLMUL, SSSE3, FMA, CX16, SSE4.1, SSE4.2,
-/// MOVBE, POPCNT, AES, XSAVE, AVX, F16C, RDRAND).
-const USER_1_ECX: u32 = 0x7698_3203 & !X2APIC & !TSC_DEADLINE;
-/// Leaf 7.0 EBX: FSGSBASE, BMI, AVX2, ERMS, AVX-512, RDSEED, ADX, CLFLUSHOPT, CLWB, SHA.
-const USER_7_EBX: u32 = 0xfdbd_0329 & !(1 << 20) & !(1 << 22) & !(1 << 25) & !(1 << 18) | 1 << 18;
-/// Leaf 7.0 ECX: AVX-512 VBMI, VBMI2, GFNI, VAES, VPCLMULQDQ, VNNI, BITALG, VPOPCNTDQ, RDPID.
-const USER_7_ECX: u32 = 0x0040_5f42;
-/// Leaf 7.0 EDX: AVX-512 4VNNIW and 4FMAPS, FSRM, VP2INTERSECT, SERIALIZE, FP16.
-const USER_7_EDX: u32 = 0x0080_411c;
-/// Leaf 7.1 EAX: AVX-VNNI, AVX-512 BF16, fast short string operations.
-const USER_7_1_EAX: u32 = 0x0000_1c30;
+/// A word whose bits at these places are set.
+const fn bits(places: &[u32]) -> u32 {
+    let (mut word, mut i) = (0, 0);
+    while i < places.len() {
+        word |= 1 << places[i];
+        i += 1;
+    }
+    word
+}
+
+/// Instructions of user mode, leaf 1 ECX: SSE3, PCLMULQDQ, SSSE3, FMA, CMPXCHG16B, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, XSAVE,
+/// AVX, F16C, RDRAND.
+const USER_1_ECX: u32 = bits(&[0, 1, 9, 12, 13, 19, 20, 22, 23, 25, 26, 28, 29, 30]);
+/// Leaf 7.0 EBX: FSGSBASE, BMI1, AVX2, BMI2, ERMS, AVX512F, AVX512DQ, RDSEED, ADX, AVX512IFMA, CLFLUSHOPT, CLWB, AVX512PF, AVX512ER,
+/// AVX512CD, SHA, AVX512BW, AVX512VL.
+const USER_7_EBX: u32 = bits(&[
+    0, 3, 5, 8, 9, 16, 17, 18, 19, 21, 23, 24, 26, 27, 28, 29, 30, 31,
+]);
+/// Leaf 7.0 ECX: AVX512_VBMI, AVX512_VBMI2, GFNI, VAES, VPCLMULQDQ, AVX512_VNNI, AVX512_BITALG, AVX512_VPOPCNTDQ, RDPID.
+const USER_7_ECX: u32 = bits(&[1, 6, 8, 9, 10, 11, 12, 14, 22]);
+/// Leaf 7.0 EDX: AVX512_4VNNIW, AVX512_4FMAPS, FSRM, AVX512_VP2INTERSECT, SERIALIZE, AVX512_FP16.
+const USER_7_EDX: u32 = bits(&[2, 3, 4, 8, 14, 23]);
+/// Leaf 7.1 EAX: AVX_VNNI, AVX512_BF16, fast zero-length and short string operations.
+const USER_7_1_EAX: u32 = bits(&[4, 5, 10, 11, 12]);
+/// Leaf 0x80000001 ECX: LZCNT.
+const USER_EXTENDED_ECX: u32 = bits(&[5]);
 
 /// State components that programs use without asking: x87, SSE, AVX, AVX-512. Not AMX, which needs a system call.
 const XCR0_WANTED: u64 = 0xe7;
@@ -68,7 +83,7 @@ impl Policy {
             .iter()
             .any(|e| e.function == 1 && e.ecx & XSAVE != 0);
         if native && !offers_xsave {
-            add_user_mode_features(&mut entries, host);
+            add_user_mode_features(&mut entries, host_1, host);
         }
         let xcr0 = entries
             .iter()
@@ -94,68 +109,73 @@ impl Policy {
     }
 }
 
-fn add_user_mode_features(entries: &mut Vec<kvm_cpuid_entry2>, host: Processor) {
+/// Adds what ring 3 sees anyway. The processor is asked as little as possible: where `cpuid` traps it takes some 8 us.
+fn add_user_mode_features(
+    entries: &mut Vec<kvm_cpuid_entry2>,
+    leaf_1: CpuidResult,
+    host: Processor,
+) {
     let leaf_7 = host(7, 0);
     let leaf_7_1 = if leaf_7.eax >= 1 { host(7, 1).eax } else { 0 };
-    let leaf_1 = host(1, 0).ecx;
+    let extended = host(0x8000_0001, 0);
     for entry in entries.iter_mut() {
         match (entry.function, entry.index) {
             (0, _) => entry.eax = entry.eax.max(0xd),
-            (1, _) => entry.ecx |= leaf_1 & USER_1_ECX,
+            (1, _) => entry.ecx |= leaf_1.ecx & USER_1_ECX,
             (7, 0) => {
                 entry.ebx |= leaf_7.ebx & USER_7_EBX;
                 entry.ecx |= leaf_7.ecx & USER_7_ECX;
                 entry.edx |= leaf_7.edx & USER_7_EDX;
                 entry.eax = entry.eax.max(leaf_7.eax.min(1));
             }
+            (0x8000_0001, _) => entry.ecx |= extended.ecx & USER_EXTENDED_ECX,
             _ => {}
         }
     }
-    or_insert(
-        entries,
-        7,
-        1,
-        CpuidResult {
-            eax: leaf_7_1 & USER_7_1_EAX,
-            ebx: 0,
-            ecx: 0,
-            edx: 0,
-        },
-    );
-    entries.retain(|e| e.function != 0xd);
+    at(entries, 7, 1).eax |= leaf_7_1 & USER_7_1_EAX;
     add_state_leaves(entries, host);
 }
 
-fn or_insert(entries: &mut Vec<kvm_cpuid_entry2>, function: u32, index: u32, bits: CpuidResult) {
-    match entries
-        .iter_mut()
-        .find(|e| e.function == function && e.index == index)
-    {
-        Some(entry) => entry.eax |= bits.eax,
-        None => entries.push(indexed(function, index, bits)),
+/// The entry of this leaf, which is added when it is missing.
+fn at(entries: &mut Vec<kvm_cpuid_entry2>, function: u32, index: u32) -> &mut kvm_cpuid_entry2 {
+    let found = entries
+        .iter()
+        .position(|e| e.function == function && e.index == index);
+    let place = found.unwrap_or(entries.len());
+    if found.is_none() {
+        let nothing = CpuidResult {
+            eax: 0,
+            ebx: 0,
+            ecx: 0,
+            edx: 0,
+        };
+        entries.push(indexed(function, index, nothing));
     }
+    &mut entries[place]
 }
 
-/// Leaf 0xd: the layout of the XSAVE area is the processor's; components beyond [`XCR0_WANTED`] are left out.
+/// Leaf 0xd: the layout of the XSAVE area is the processor's. What KVM offers is kept; components that it leaves out although the
+/// processor has them are added, up to [`XCR0_WANTED`].
 fn add_state_leaves(entries: &mut Vec<kvm_cpuid_entry2>, host: Processor) {
-    let mut main = host(0xd, 0);
-    main.eax &= XCR0_WANTED as u32;
-    main.edx = 0;
-    let wanted = main.eax;
-    let mut size = 576;
-    let mut components = Vec::new();
-    for index in (2..32).filter(|i| wanted & 1 << i != 0) {
-        let component = host(0xd, index);
-        size = size.max(component.ebx.saturating_add(component.eax));
-        components.push(indexed(0xd, index, component));
+    if at(entries, 0xd, 0).eax == 0 {
+        let main = host(0xd, 0);
+        *at(entries, 0xd, 0) = indexed(0xd, 0, CpuidResult { edx: 0, ..main });
     }
+    let main = at(entries, 0xd, 0);
+    main.eax &= XCR0_WANTED as u32;
+    let wanted = main.eax;
+    let mut size = 576; // legacy area and header
+    for index in (2..32).filter(|i| wanted & 1 << i != 0) {
+        let component = at(entries, 0xd, index);
+        if component.eax == 0 {
+            *component = indexed(0xd, index, host(0xd, index));
+        }
+        size = size.max(component.ebx.saturating_add(component.eax));
+    }
+    let main = at(entries, 0xd, 0);
     (main.ebx, main.ecx) = (size, size);
-    entries.push(indexed(0xd, 0, main));
-    let mut features = host(0xd, 1);
-    features.eax &= 0b111; // XSAVEOPT, XSAVEC, XGETBV(1): XSAVES is for ring 0
-    (features.ecx, features.edx) = (0, 0);
-    entries.push(indexed(0xd, 1, features));
-    entries.extend(components);
+    // XSAVEOPT, XSAVEC, XGETBV with ECX 1; XSAVES is for ring 0.
+    at(entries, 0xd, 1).eax |= host(0xd, 1).eax & 0b111;
 }
 
 fn indexed(function: u32, index: u32, bits: CpuidResult) -> kvm_cpuid_entry2 {
@@ -236,3 +256,6 @@ fn add_extended_topology(entries: &mut Vec<kvm_cpuid_entry2>, id: u8, count: u8)
         entries.push(level(2, 0, 0, 0));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,11 +8,11 @@ pub fn fill(bytes: &mut [u8]) -> bool {
         // By number: the standard library declares the function `getrandom` weak, and with link-time optimisation a static
         // binary then may not have it at all.
         // SAFETY: pointer and length belong to one slice that is ours to write.
-        let got =
-            unsafe { libc::syscall(libc::SYS_getrandom, rest.as_mut_ptr(), rest.len(), 0) };
+        let got = unsafe { libc::syscall(libc::SYS_getrandom, rest.as_mut_ptr(), rest.len(), 0) };
         match usize::try_from(got) {
             Ok(got) => done += got,
-            Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {
+            }
             Err(_) => return false,
         }
     }

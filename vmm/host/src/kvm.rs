@@ -172,7 +172,7 @@ impl Vm {
     }
 
     /// Tells the kernel which messages the pins of the I/O APIC send, so that it reports the end of those interrupts that are
-    /// level-triggered ([`crate::vcpu::Exit::EndOfInterrupt`]). `routes` pairs pin and message.
+    /// level-triggered ([`crate::exit::Exit::EndOfInterrupt`]). `routes` pairs pin and message.
     pub fn set_routes(&self, routes: &[(u32, Msi)]) -> Result<(), KvmError> {
         let mut table = KvmIrqRouting::new(routes.len())
             .map_err(|_| KvmError::Capability("room for the interrupt routes"))?;

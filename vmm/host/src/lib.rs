@@ -4,7 +4,7 @@
 //!
 //! - [`memory`]: guest RAM, lazily backed, with files mapped into it.
 //! - [`kvm`]: the virtual machine: memory slots, interrupt messages, doorbells.
-//! - [`vcpu`]: one virtual CPU; its exits are an enum ([`vcpu::Exit`]) that somebody else dispatches.
+//! - [`vcpu`]: one virtual CPU; its exits are an enum ([`exit::Exit`]) that somebody else dispatches; [`kick`] takes it out.
 //! - [`cpuid`]: what the guest's `cpuid` answers.
 //! - [`signals`]: signals as a file descriptor, and the kick that takes a vCPU out of the guest.
 //! - [`poll`]: waiting for file descriptors.
@@ -14,6 +14,8 @@
 pub mod clock;
 pub mod cpuid;
 pub mod entropy;
+pub mod exit;
+pub mod kick;
 pub mod kvm;
 pub mod memory;
 pub mod poll;

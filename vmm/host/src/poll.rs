@@ -93,7 +93,11 @@ mod tests {
     fn ready_ones_are_marked_and_others_are_not() {
         let (a, b) = (EventFd::new(0).unwrap(), EventFd::new(0).unwrap());
         b.write(1).unwrap();
-        let mut watches = [Watch::readable(&a), Watch::readable(&b), Watch::readable(&b).only_if(false)];
+        let mut watches = [
+            Watch::readable(&a),
+            Watch::readable(&b),
+            Watch::readable(&b).only_if(false),
+        ];
         wait(&mut watches, None).unwrap();
         assert_eq!(watches.map(|w| w.ready), [false, true, false]);
     }

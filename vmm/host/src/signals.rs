@@ -71,7 +71,7 @@ impl SignalFd {
     }
 
     /// The next pending signal's number.
-    pub fn next(&mut self) -> Option<i32> {
+    pub fn take(&mut self) -> Option<i32> {
         let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
         match self.0.read(&mut info) {
             Ok(n) if n == info.len() => {

@@ -3,82 +3,17 @@
 //! [`Vcpu::run`] returns an [`Exit`]; who dispatches it is not this crate's business. [`Kicker`] takes it out of the guest
 //! from another thread.
 
-use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, Ordering};
-
 use kvm_bindings::{
-    CpuId, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, KVMIO, Msrs, kvm_device_attr, kvm_msr_entry, kvm_regs, kvm_segment,
-    kvm_sregs, kvm_xcrs,
+    CpuId, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, KVMIO, Msrs, kvm_device_attr, kvm_msr_entry,
+    kvm_regs, kvm_segment, kvm_sregs, kvm_xcrs,
 };
-use kvm_ioctls::{VcpuExit, VcpuFd};
+use kvm_ioctls::VcpuFd;
 use vmm_sys_util::ioctl::ioctl_with_ref;
 
 use crate::clock;
+use crate::exit::{self, Exit};
+use crate::kick::Kicker;
 use crate::kvm::{KvmError, failed};
-use crate::signals;
-
-/// Why a vCPU came back. Data slices point into the page shared with KVM: answers to reads are written there.
-#[derive(Debug)]
-pub enum Exit<'a> {
-    /// `out` to a port; several bytes when the operand is wide or the instruction repeats.
-    IoOut {
-        /// Port number.
-        port: u16,
-        /// What was written.
-        data: &'a [u8],
-    },
-    /// `in` from a port.
-    IoIn {
-        /// Port number.
-        port: u16,
-        /// To be filled.
-        data: &'a mut [u8],
-    },
-    /// A read outside memory.
-    MmioRead {
-        /// Guest physical address.
-        addr: u64,
-        /// To be filled, at most 8 bytes.
-        data: &'a mut [u8],
-    },
-    /// A write outside memory.
-    MmioWrite {
-        /// Guest physical address.
-        addr: u64,
-        /// At most 8 bytes.
-        data: &'a [u8],
-    },
-    /// The end of a level-triggered interrupt with this vector.
-    EndOfInterrupt(u8),
-    /// `hlt` with nothing left that could wake the vCPU (only without in-kernel APICs).
-    Halted,
-    /// Triple fault.
-    Shutdown,
-    /// KVM met an instruction or state that it cannot handle.
-    InternalError(InternalError),
-    /// The processor refused to enter the guest, with its reason.
-    FailEntry(u64),
-    /// A breakpoint or single step while debugging.
-    Debug {
-        /// Guest virtual address.
-        pc: u64,
-        /// Debug status register.
-        dr6: u64,
-    },
-    /// A signal, usually a kick.
-    Interrupted,
-    /// An exit that nobody asked for, by its KVM number.
-    Unexpected(u32),
-}
-
-/// What KVM says about an internal error.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InternalError {
-    /// `KVM_INTERNAL_ERROR_*`: 1 = instruction emulation, 2 = exception while delivering an exception, 3 = unexpected exit.
-    pub suberror: u32,
-    /// Bytes of the instruction that could not be emulated, when known.
-    pub instruction: Vec<u8>,
-}
 
 /// The registers that a crash report shows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -236,38 +171,15 @@ impl Vcpu {
 
     /// Runs the guest until the next exit.
     pub fn run(&mut self) -> Result<Exit<'_>, KvmError> {
-        // The borrow of an exit with data must not reach into the arms that look at the shared page again.
-        let reason = match self.fd.run() {
-            Ok(VcpuExit::IoOut(..)) | Ok(VcpuExit::IoIn(..)) => KVM_EXIT_IO,
-            Ok(VcpuExit::MmioRead(..)) | Ok(VcpuExit::MmioWrite(..)) => kvm_bindings::KVM_EXIT_MMIO,
-            Ok(VcpuExit::IoapicEoi(vector)) => return Ok(Exit::EndOfInterrupt(vector)),
-            Ok(VcpuExit::Hlt) => return Ok(Exit::Halted),
-            Ok(VcpuExit::Shutdown) => return Ok(Exit::Shutdown),
-            Ok(VcpuExit::InternalError) => KVM_EXIT_INTERNAL_ERROR,
-            Ok(VcpuExit::FailEntry(reason, _)) => return Ok(Exit::FailEntry(reason)),
-            Ok(VcpuExit::Debug(arch)) => {
-                return Ok(Exit::Debug {
-                    pc: arch.pc,
-                    dr6: arch.dr6,
-                });
-            }
-            Ok(VcpuExit::Intr) => return Ok(Exit::Interrupted),
-            Ok(_) => return Ok(Exit::Unexpected(self.fd.get_kvm_run().exit_reason)),
+        match self.fd.run() {
+            Ok(_) => {}
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
                 return Ok(Exit::Interrupted);
             }
             Err(error) => return Err(failed("run the guest")(error)),
-        };
-        Ok(self.exit_with_data(reason))
-    }
-
-    fn exit_with_data(&mut self, reason: u32) -> Exit<'_> {
-        let run = self.fd.get_kvm_run();
-        match reason {
-            KVM_EXIT_IO => port_exit(run),
-            KVM_EXIT_INTERNAL_ERROR => Exit::InternalError(internal_error(run)),
-            _ => mmio_exit(run),
         }
+        // SAFETY: KVM_RUN succeeded, so the page says why, and it starts the whole mapping that KVM asked for.
+        Ok(unsafe { exit::decode(self.fd.get_kvm_run()) })
     }
 
     /// The registers now. For a report: all zero when KVM does not tell.
@@ -332,126 +244,4 @@ fn flat_protected_mode(sregs: &mut kvm_sregs) {
     };
     sregs.cr0 = 0x11; // PE and ET, which is hard-wired
     sregs.cr4 = 0;
-}
-
-fn port_exit(run: &mut kvm_bindings::kvm_run) -> Exit<'_> {
-    let start = std::ptr::from_mut(run).cast::<u8>();
-    // SAFETY: the exit reason is KVM_EXIT_IO, so `io` is the valid field of the union.
-    let io = unsafe { run.__bindgen_anon_1.io };
-    let len = io.count as usize * usize::from(io.size);
-    // SAFETY: KVM puts `len` bytes at this offset of the mapping that `run` is the start of; the slice borrows `run`, so it
-    // ends before the next KVM_RUN.
-    let data = unsafe { std::slice::from_raw_parts_mut(start.add(io.data_offset as usize), len) };
-    if u32::from(io.direction) == kvm_bindings::KVM_EXIT_IO_OUT {
-        Exit::IoOut {
-            port: io.port,
-            data,
-        }
-    } else {
-        Exit::IoIn {
-            port: io.port,
-            data,
-        }
-    }
-}
-
-fn mmio_exit(run: &mut kvm_bindings::kvm_run) -> Exit<'_> {
-    // SAFETY: the exit reason is KVM_EXIT_MMIO, so `mmio` is the valid field of the union.
-    let mmio = unsafe { &mut run.__bindgen_anon_1.mmio };
-    let len = (mmio.len as usize).min(mmio.data.len());
-    let (addr, data) = (mmio.phys_addr, &mut mmio.data[..len]);
-    if mmio.is_write != 0 {
-        Exit::MmioWrite { addr, data }
-    } else {
-        Exit::MmioRead { addr, data }
-    }
-}
-
-fn internal_error(run: &kvm_bindings::kvm_run) -> InternalError {
-    // SAFETY: the exit reason is KVM_EXIT_INTERNAL_ERROR, so `internal` is the valid field of the union.
-    let internal = unsafe { run.__bindgen_anon_1.internal };
-    let data = &internal.data[..(internal.ndata as usize).min(internal.data.len())];
-    // struct kvm_run.emulation_failure: data[0] = flags, bit 0: data[1..] holds a length byte and up to 15 instruction bytes.
-    let instruction = match data {
-        [flags, rest @ ..] if internal.suberror == 1 && flags & 1 != 0 && rest.len() >= 2 => {
-            let bytes: Vec<u8> = rest[..2]
-                .iter()
-                .flat_map(|word| word.to_le_bytes())
-                .collect();
-            let len = usize::from(bytes[0]).min(15);
-            bytes[1..=len].to_vec()
-        }
-        _ => Vec::new(),
-    };
-    InternalError {
-        suberror: internal.suberror,
-        instruction,
-    }
-}
-
-/// Takes a vCPU out of the guest, also when it is just about to enter it: sets the shared page's `immediate_exit` and then
-/// interrupts the thread.
-pub struct Kicker {
-    run: *mut kvm_bindings::kvm_run,
-    thread: AtomicI32,
-    kicked: AtomicBool,
-}
-
-// SAFETY: the only access through `run` is an atomic store to one byte.
-unsafe impl Send for Kicker {}
-// SAFETY: as for Send.
-unsafe impl Sync for Kicker {}
-
-impl Kicker {
-    fn new(fd: &VcpuFd) -> Result<Self, KvmError> {
-        // SAFETY: a second shared mapping of the vCPU's run page at an address of the kernel's choice; KVM allows any number
-        // and keeps the page until the last is gone.
-        let run = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<kvm_bindings::kvm_run>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                fd.as_raw_fd(),
-                0,
-            )
-        };
-        if run == libc::MAP_FAILED {
-            return Err(failed("map the vCPU's run page")(kvm_ioctls::Error::last()));
-        }
-        Ok(Self {
-            run: run.cast(),
-            thread: AtomicI32::new(0),
-            kicked: AtomicBool::new(false),
-        })
-    }
-
-    /// Says that the calling thread runs the vCPU. Before its first [`Vcpu::run`].
-    pub fn attach(&self) {
-        self.thread.store(signals::thread_id(), Ordering::Release);
-    }
-
-    /// Whether an interruption came from [`Self::kick`], not from some other signal.
-    pub fn kicked(&self) -> bool {
-        self.kicked.load(Ordering::Acquire)
-    }
-
-    /// Makes the current or next [`Vcpu::run`] return [`Exit::Interrupted`], and every later one.
-    pub fn kick(&self) {
-        self.kicked.store(true, Ordering::Release);
-        // SAFETY: `run` stays mapped as long as `self`; the byte is only ever accessed as an atomic by us and by the kernel.
-        unsafe { AtomicU8::from_ptr(&raw mut (*self.run).immediate_exit) }
-            .store(1, Ordering::SeqCst);
-        let thread = self.thread.load(Ordering::Acquire);
-        if thread != 0 {
-            signals::kick(thread);
-        }
-    }
-}
-
-impl Drop for Kicker {
-    fn drop(&mut self) {
-        // SAFETY: undoes the mapping made in `new`; nobody else knows the address.
-        unsafe { libc::munmap(self.run.cast(), size_of::<kvm_bindings::kvm_run>()) };
-    }
 }

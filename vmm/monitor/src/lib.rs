@@ -9,7 +9,7 @@
 //! - [`run`]: one run and its event loop; signals in ([`signals`]), the end out.
 //! - [`control`]: the page that guest and monitor share.
 //! - [`report`]: how the guest ended, as words ([`symbols`], [`signal_names`]) and as an exit code ([`exit_codes`]).
-//! - [`timings`]: `--timings`.
+//! - [`timings`]: what `--timings` prints.
 //! - [`timezone`]: the host's time zone.
 #![forbid(unsafe_code)]
 

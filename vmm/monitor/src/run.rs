@@ -199,7 +199,7 @@ impl Supervisor {
     /// Passes signals on; `Some`: the guest is to be stopped because of this one.
     fn pass_on(&mut self, signals: &mut SignalFd) -> Option<u8> {
         let now = Instant::now();
-        while let Some(signal) = signals.next() {
+        while let Some(signal) = signals.take() {
             let signal = signal as u8;
             let handled = self.mailbox.handles(signal);
             if self.policy.receive(signal, handled, now) == Verdict::Stop {
@@ -222,7 +222,7 @@ impl Supervisor {
                 self.pump.join();
                 return Ok(ending);
             }
-            if signals.next().is_some() {
+            if signals.take().is_some() {
                 return Ok(ending);
             }
         }

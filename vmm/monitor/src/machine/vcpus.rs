@@ -11,9 +11,11 @@ use std::thread::{Builder, JoinHandle};
 
 use unik_host::EventFd;
 use unik_host::cpuid::{self, Policy};
+use unik_host::exit::{Exit, InternalError};
+use unik_host::kick::Kicker;
 use unik_host::kvm::{Kvm, KvmError, Vm};
 use unik_host::signals;
-use unik_host::vcpu::{Exit, InternalError, Kicker, Registers, Vcpu};
+use unik_host::vcpu::{Registers, Vcpu};
 
 use super::bus::Bus;
 use super::lock;

@@ -184,7 +184,8 @@ fn a_good_chain_is_taken_apart() {
 
 #[test]
 fn hostile_chains_break_the_device() {
-    let hostile: [(&str, fn(&mut Driver)); 9] = [
+    type Prepare = fn(&mut Driver<'_>);
+    let hostile: [(&str, Prepare); 9] = [
         ("outside memory", |d| {
             d.chain(&[(1 << 30, 1, false)]);
         }),
