@@ -13,7 +13,7 @@ mod window;
 
 use serde::{Deserialize, Serialize};
 
-use crate::program::{LoadSegment, Program};
+use crate::program::Program;
 use window::Window;
 
 /// What a site does.
@@ -172,10 +172,6 @@ fn signal_return(program: &Program<'_>, site: &sweep::Site) -> bool {
 /// Not every linker writes a table of them, so this looks for the 4-byte distance that a description holds.
 fn unwindable(program: &Program<'_>, at: u64) -> bool {
     let named = |vaddr: u64, word: &[u8; 4]| at.wrapping_sub(vaddr.wrapping_add_signed(i64::from(i32::from_le_bytes(*word)))) <= 1;
-    let aligned = |s: &LoadSegment<'_>| (s.vaddr.next_multiple_of(4) - s.vaddr) as usize;
-    program.segments.iter().filter(|s| !s.executable()).any(|s| {
-        let skip = aligned(s);
-        let words = s.data.get(skip..).unwrap_or_default().as_chunks::<4>().0;
-        words.iter().enumerate().any(|(i, word)| named(s.vaddr + (skip + 4 * i) as u64, word))
-    })
+    let data = program.segments.iter().filter(|s| !s.executable());
+    data.flat_map(targets::aligned::<4>).any(|(vaddr, word)| named(vaddr, word))
 }

@@ -177,36 +177,52 @@ fn referred(instruction: &Instruction) -> Option<u64> {
 
 fn site(program: &Program<'_>, pieces: &BTreeMap<u64, Piece>, piece: &Piece, index: usize, kind: SiteKind) -> Site {
     let first = index.saturating_sub(NEIGHBOURS);
-    let insns = piece.insns[first..(index + NEIGHBOURS + 1).min(piece.insns.len())].to_vec();
-    let at = piece.insns[index].vaddr;
-    let (low, high) = (at.saturating_sub(NEAR), at + NEAR);
-    let near = pieces.range(..high).rev().take_while(|(_, p)| p.end > low);
-    let mut local_targets = Vec::new();
-    for (_, piece) in near {
-        let from = piece.refers.partition_point(|r| r.0 < low);
-        local_targets.extend(piece.refers[from..].iter().take_while(|r| r.0 < high).map(|r| r.1));
-    }
-    Site { kind, index: index - first, certain: certain(program, piece, index), local_targets, insns }
+    let mut insns = piece.insns[first..(index + NEIGHBOURS + 1).min(piece.insns.len())].to_vec();
+    let index = index - first;
+    let at = insns[index].vaddr;
+    let certain = settle(program, piece.insns[0].vaddr, &mut insns[..=index]);
+    Site { kind, index, certain, local_targets: local_targets(pieces, at), insns }
 }
 
-/// Whether decoding from most of the places shortly before the site arrives at it. Near a cut the sweep is right by itself.
-fn certain(program: &Program<'_>, piece: &Piece, index: usize) -> bool {
+/// What the instructions within [`NEAR`] bytes of `at` refer to.
+fn local_targets(pieces: &BTreeMap<u64, Piece>, at: u64) -> Vec<u64> {
+    let (low, high) = (at.saturating_sub(NEAR), at + NEAR);
+    let near = pieces.range(..high).rev().take_while(|(_, p)| p.end > low);
+    near.flat_map(|(_, piece)| {
+        let from = piece.refers.partition_point(|r| r.0 < low);
+        piece.refers[from..].iter().take_while(|r| r.0 < high).map(|r| r.1)
+    })
+    .collect()
+}
+
+/// Decides whether the site, the last of `insns`, is an instruction beyond doubt, and makes instructions before it that are
+/// not immovable.
+///
+/// Far from the last cut the sweep may have passed through data. x86 decoding falls into step after a few instructions
+/// wherever it starts, so at least a third of the places shortly before must lead to the same instructions.
+fn settle(program: &Program<'_>, start: u64, insns: &mut [Insn]) -> bool {
     const FAR: u64 = 64;
-    const NEAREST: u64 = 24;
-    let (start, at) = (piece.insns[0].vaddr, piece.insns[index].vaddr);
+    const NEAREST: u64 = 32;
+    let at = insns.last().map_or(start, |i| i.vaddr);
     if at - start < FAR {
         return true;
     }
-    let arrives = |from: u64| {
+    let froms = at - FAR..at - NEAREST;
+    let mut arrivals = vec![0; insns.len()];
+    for from in froms.clone() {
         let Some(bytes) = program.bytes_at(from, (at + 2 - from) as usize) else { return false };
         let mut decoder = Decoder::with_ip(64, bytes, from, DecoderOptions::NONE);
         let mut instruction = Instruction::default();
-        while decoder.ip() < at {
+        while decoder.ip() <= at && decoder.can_decode() {
+            if let Ok(found) = insns.binary_search_by_key(&decoder.ip(), |i| i.vaddr) {
+                arrivals[found] += 1;
+            }
             decoder.decode_out(&mut instruction);
         }
-        decoder.ip() == at
-    };
-    let froms = at - FAR..at - NEAREST;
-    let (tried, arrived) = (froms.end - froms.start, froms.filter(|&f| arrives(f)).count() as u64);
-    arrived * 2 > tried
+    }
+    let tried = froms.end - froms.start;
+    for (insn, arrived) in insns.iter_mut().zip(&arrivals) {
+        insn.movable &= arrived * 3 > tried;
+    }
+    arrivals.last().is_some_and(|arrived| arrived * 3 > tried)
 }

@@ -1,15 +1,21 @@
 //! Which addresses near the sites might be jumped to: an over-approximation that needs no complete disassembly.
 //!
-//! Taken as targets: cuts (symbols, function starts, the entry point); what decoded instructions near a site refer to; every
-//! 4 bytes anywhere in the program that equal the low half of the address (immediates, data words; in a position-independent
-//! program only aligned 8-byte words, which relocations need: data and addends); more than [`NEAR`] bytes away, any byte sequence in code that looks like a near branch, a call or a `lea` to it, at whatever
-//! alignment; entries of tables of 4-byte distances that start at any place which the code takes the address of.
+//! Taken as targets:
+//! - cuts: symbols, function starts, the entry point;
+//! - what decoded instructions near a site refer to;
+//! - more than [`NEAR`] bytes away, any bytes in code that look like a near branch, a call or a `lea` to it, whether or not the sweep
+//!   meets them (unless decoding around them clearly denies it);
+//! - of a position-independent program, every address that a relocation stores; of another, any 4 bytes of code that are the low
+//!   half of the address, and any 8 bytes anywhere, at 4-byte alignment, that are the address;
+//! - entries of tables of 4-byte distances that start at any place which the code takes the address of.
 
 use std::collections::HashSet;
 use std::ops::Range;
 
+use iced_x86::{Decoder, DecoderOptions, Instruction};
+
 use super::sweep::{NEAR, Site};
-use crate::program::Program;
+use crate::program::{LoadSegment, Program};
 
 /// Steps through jump tables after which a program is taken to be hostile.
 const MOST_STEPS: usize = 1 << 26;
@@ -36,6 +42,9 @@ pub fn find(program: &Program<'_>, sites: &[Site]) -> Targets {
     for &cut in &program.cuts {
         search.add(cut);
     }
+    for &pointer in &program.pointers {
+        search.add(pointer);
+    }
     for site in sites {
         for &target in &site.local_targets {
             search.add(target);
@@ -43,13 +52,11 @@ pub fn find(program: &Program<'_>, sites: &[Site]) -> Targets {
     }
     if !sites.is_empty() {
         for segment in &program.segments {
-            if program.pie {
-                search.scan_words(segment.vaddr, segment.data);
-            } else {
-                search.scan_addresses(segment.data, segment.executable());
+            if !program.pie {
+                search.scan_addresses(segment);
             }
             if segment.executable() {
-                search.scan_code(segment.vaddr, segment.data);
+                search.scan_code(segment);
             }
         }
         search.walk_tables(program);
@@ -64,8 +71,8 @@ struct Search {
     filter: Vec<u64>,
     interesting: HashSet<u64>,
     found: HashSet<u64>,
-    /// Places outside code that code refers to.
-    tables: Vec<u64>,
+    /// Possible tables of distances: where they start, and where the operand is that refers to them.
+    tables: Vec<(u64, u64)>,
     data: Vec<Range<u64>>,
     gave_up: bool,
 }
@@ -85,67 +92,63 @@ impl Search {
     }
 
     fn add(&mut self, at: u64) {
-        if self.code.contains(&at) {
-            self.add_offset(at - self.code.start);
-        }
-    }
-
-    /// `offset` is relative to the start of code and inside it.
-    fn add_offset(&mut self, offset: u64) {
-        let line = offset >> LINE;
-        let at = self.code.start + offset;
-        if self.filter[line as usize / 64] >> (line % 64) & 1 != 0 && self.interesting.contains(&at) {
+        if self.code.contains(&at) && self.interests(at - self.code.start) {
             self.found.insert(at);
         }
     }
 
-    /// Looks for addresses that are fixed at link time: every 4 bytes, at any alignment, as the low half of one.
-    fn scan_addresses(&mut self, data: &[u8], executable: bool) {
-        let code_len = self.code.end - self.code.start;
-        for word in data.windows(4) {
-            let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-            let offset = u64::from(word.wrapping_sub(self.code.start as u32));
-            if offset < code_len {
-                self.add_offset(offset);
-            }
-            if executable {
-                self.note_table(u64::from(word));
-            }
-        }
+    /// `offset` is relative to the start of code and inside it.
+    fn interests(&self, offset: u64) -> bool {
+        let line = offset >> LINE;
+        self.filter[line as usize / 64] >> (line % 64) & 1 != 0 && self.interesting.contains(&(self.code.start + offset))
     }
 
-    /// Looks for addresses in a position-independent program: aligned words that relocation changes, and its addends.
-    fn scan_words(&mut self, vaddr: u64, data: &[u8]) {
-        let skip = vaddr.next_multiple_of(8) - vaddr;
-        for word in data.get(skip as usize..).unwrap_or_default().as_chunks::<8>().0 {
-            self.add(u64::from_le_bytes(*word));
+    /// Looks for addresses that are fixed at link time: any 4 bytes of code that are the low half of one, in data any
+    /// 8 bytes (at 4-byte alignment) that are one.
+    fn scan_addresses(&mut self, segment: &LoadSegment<'_>) {
+        if segment.executable() {
+            for (at, word) in segment.data.windows(4).enumerate() {
+                let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+                let offset = u64::from(word.wrapping_sub(self.code.start as u32));
+                if offset < self.code.end - self.code.start {
+                    self.add_operand(self.code.start + offset, segment, at);
+                }
+            }
+        }
+        let mut low = 0;
+        for (_, word) in aligned::<4>(segment) {
+            let high = u64::from(u32::from_le_bytes(*word));
+            self.add(high << 32 | low);
+            low = high;
         }
     }
 
     /// Looks for distances behind the opcodes that take them.
-    fn scan_code(&mut self, vaddr: u64, data: &[u8]) {
-        for (at, word) in data.windows(4).enumerate() {
-            let word = i32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-            self.scan_distance(vaddr + at as u64 + 4, &data[..at], word);
+    fn scan_code(&mut self, segment: &LoadSegment<'_>) {
+        for (at, word) in segment.data.windows(4).enumerate() {
+            let distance = i32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+            let target = (segment.vaddr + at as u64 + 4).wrapping_add_signed(i64::from(distance));
+            match &segment.data[..at] {
+                [.., 0xe8 | 0xe9] | [.., 0x0f, 0x80..=0x8f] | [.., 0xc7, 0xf8] => {}
+                [.., 0x8d, modrm] if modrm & 0xc7 == 0x05 => self.note_table(target, segment.vaddr + at as u64),
+                _ => continue,
+            }
+            if u64::from(distance.unsigned_abs()) >= NEAR {
+                self.add_operand(target, segment, at);
+            }
         }
     }
 
-    /// Looks at a distance in code that ends at `end` and has `before` before it.
-    fn scan_distance(&mut self, end: u64, before: &[u8], distance: i32) {
-        let target = end.wrapping_add_signed(i64::from(distance));
-        match before {
-            [.., 0xe8 | 0xe9] | [.., 0x0f, 0x80..=0x8f] | [.., 0xc7, 0xf8] => {}
-            [.., 0x8d, modrm] if modrm & 0xc7 == 0x05 => self.note_table(target),
-            _ => return,
-        }
-        if u64::from(distance.unsigned_abs()) >= NEAR {
-            self.add(target);
+    /// Adds what 4 bytes of code at index `at` seem to refer to, unless they clearly are no operand of an instruction.
+    fn add_operand(&mut self, target: u64, segment: &LoadSegment<'_>, at: usize) {
+        if self.code.contains(&target) && self.interests(target - self.code.start) && !self.found.contains(&target) && operand(segment, at).maybe() {
+            self.found.insert(target);
         }
     }
 
-    fn note_table(&mut self, at: u64) {
-        if at % 4 == 0 && self.data.iter().any(|r| r.contains(&at)) {
-            self.tables.push(at);
+    fn note_table(&mut self, base: u64, operand: u64) {
+        if base % 4 == 0 && self.data.iter().any(|r| r.contains(&base)) {
+            self.tables.push((base, operand));
         }
     }
 
@@ -153,20 +156,78 @@ impl Search {
     fn walk_tables(&mut self, program: &Program<'_>) {
         let mut tables = std::mem::take(&mut self.tables);
         tables.sort_unstable();
-        tables.dedup();
+        tables.dedup_by_key(|t| t.0);
         let mut steps = 0;
-        for base in tables {
-            let Some(segment) = program.segments.iter().find(|s| s.file_range().contains(&base)) else { continue };
+        for (index, &(base, _)) in tables.iter().enumerate() {
+            let Some(segment) = segment_of(program, base) else { continue };
             let bytes = &segment.data[(base - segment.vaddr) as usize..];
-            for entry in bytes.as_chunks::<4>().0 {
+            for (entry, distance) in bytes.as_chunks::<4>().0.iter().enumerate() {
                 steps += 1;
-                let target = base.wrapping_add_signed(i64::from(i32::from_le_bytes(*entry)));
+                let target = base.wrapping_add_signed(i64::from(i32::from_le_bytes(*distance)));
                 if steps > MOST_STEPS || !self.code.contains(&target) {
                     break;
                 }
-                self.add(target);
+                if self.interests(target - self.code.start) {
+                    let at = base + 4 * entry as u64;
+                    let others = tables[index + 1..].iter().take_while(|t| t.0 <= at);
+                    if others.clone().any(|t| segment_of(program, t.1).is_some_and(|s| operand(s, (t.1 - s.vaddr) as usize).surely())) {
+                        break; // another table has begun
+                    }
+                    self.found.insert(target);
+                }
             }
         }
         self.gave_up = steps > MOST_STEPS;
     }
+}
+
+fn segment_of<'a, 'p>(program: &'p Program<'a>, vaddr: u64) -> Option<&'p LoadSegment<'a>> {
+    program.segments.iter().find(|s| s.file_range().contains(&vaddr))
+}
+
+/// How many of the decodings from nearby find an operand at some place.
+struct Votes {
+    tried: usize,
+    held: usize,
+}
+
+impl Votes {
+    fn maybe(&self) -> bool {
+        self.held * 4 >= self.tried
+    }
+
+    fn surely(&self) -> bool {
+        self.held * 2 > self.tried
+    }
+}
+
+/// Whether the 4 bytes at index `at` are an operand. Decoding falls into step wherever it starts, so where nearly all of
+/// the places shortly before lead to instructions without such an operand there is none.
+fn operand(segment: &LoadSegment<'_>, at: usize) -> Votes {
+    const FAR: usize = 64;
+    const NEAREST: usize = 32;
+    let Some(first) = at.checked_sub(FAR) else { return Votes { tried: 0, held: 0 } };
+    let bytes = &segment.data[..(at + 16).min(segment.data.len())];
+    let holds = |from: usize| {
+        let mut decoder = Decoder::new(64, &bytes[from..], DecoderOptions::NONE);
+        let mut instruction = Instruction::default();
+        let mut start = from;
+        while decoder.can_decode() && from + decoder.position() <= at {
+            start = from + decoder.position();
+            decoder.decode_out(&mut instruction);
+        }
+        let offsets = decoder.get_constant_offsets(&instruction);
+        let field = |has: bool, offset: usize, size: usize| has && size >= 4 && start + offset == at;
+        field(offsets.has_displacement(), offsets.displacement_offset(), offsets.displacement_size())
+            || field(offsets.has_immediate(), offsets.immediate_offset(), offsets.immediate_size())
+    };
+    let froms = first..at - NEAREST;
+    Votes { tried: froms.len(), held: froms.filter(|&from| holds(from)).count() }
+}
+
+/// The naturally aligned words of a segment, with their addresses.
+pub fn aligned<'a, const N: usize>(segment: &LoadSegment<'a>) -> impl Iterator<Item = (u64, &'a [u8; N])> {
+    let start = segment.vaddr.next_multiple_of(N as u64);
+    let bytes = segment.data.get((start - segment.vaddr) as usize..).unwrap_or_default();
+    bytes.as_chunks().0.iter().enumerate().map(move |(i, word)| (start + (i * N) as u64, word))
 }

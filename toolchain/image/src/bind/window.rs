@@ -2,7 +2,7 @@
 //!
 //! A window is at least [`JUMP_LEN`] bytes of whole instructions: the site and neighbours that can be moved, with no
 //! jump target inside except at its start. Where the instructions before the site suffice, the site itself stays in place behind
-//! the window: whoever jumps straight to it still finds it, and the return address of the bound call is the original one.
+//! the window, unreached: the return address of the bound call is then the original one.
 
 use std::ops::Range;
 
@@ -37,7 +37,9 @@ impl Window {
 /// The best window for `site` that starts at or after `free_from`.
 pub fn choose(site: &Site, targets: &Targets, free_from: u64) -> Option<Window> {
     let (before, after) = (run_before(site), run_after(site));
-    let possible = |w: &Window| w.end - w.start >= JUMP_LEN && w.start >= free_from && !targets.any_in(w.start + 1..w.end);
+    // A kept site must not be jumped to either: the bytes before it might then be data.
+    let inside = |w: &Window| w.start + 1..w.end.max(site.vaddr() + 1);
+    let possible = |w: &Window| w.end - w.start >= JUMP_LEN && w.start >= free_from && !targets.any_in(inside(w));
     let kept = (1..=before).map(|b| window(site, b, 0, true));
     let consumed = (1..=before).map(|b| window(site, b, 0, false));
     let with_after = (0..=before).flat_map(|b| (1..=after).map(move |a| window(site, b, a, false)));

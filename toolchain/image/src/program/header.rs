@@ -106,11 +106,7 @@ struct Dynamic {
 impl Dynamic {
     fn read(phdrs: &[ProgramHeader64<LE>], bytes: &[u8]) -> Result<Self, ElfError> {
         let mut found = Self::default();
-        let Some(p) = phdrs.iter().find(|p| p.p_type(LE) == elf::PT_DYNAMIC) else { return Ok(found) };
-        let (at, count) = (p.p_offset(LE), p.p_filesz(LE) as usize / size_of::<elf::Dyn64<LE>>());
-        let entries: &[elf::Dyn64<LE>] =
-            bytes.read_slice_at(at, count).map_err(|()| ElfError::Truncated { what: "the dynamic section", at, len: bytes.len() })?;
-        for entry in entries {
+        for entry in dynamic(phdrs, bytes)? {
             let value = entry.d_val.get(LE);
             match entry.d_tag.get(LE) {
                 elf::DT_NULL => break,
@@ -124,4 +120,11 @@ impl Dynamic {
         }
         Ok(found)
     }
+}
+
+/// The dynamic section; empty where there is none.
+pub fn dynamic<'a>(phdrs: &[ProgramHeader64<LE>], bytes: &'a [u8]) -> Result<&'a [elf::Dyn64<LE>], ElfError> {
+    let Some(p) = phdrs.iter().find(|p| p.p_type(LE) == elf::PT_DYNAMIC) else { return Ok(&[]) };
+    let (at, count) = (p.p_offset(LE), p.p_filesz(LE) as usize / size_of::<elf::Dyn64<LE>>());
+    bytes.read_slice_at(at, count).map_err(|()| ElfError::Truncated { what: "the dynamic section", at, len: bytes.len() })
 }

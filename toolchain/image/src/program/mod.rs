@@ -7,6 +7,7 @@
 mod cuts;
 mod error;
 pub(crate) mod header;
+mod relocations;
 pub(crate) mod sections;
 
 use std::ops::Range;
@@ -90,6 +91,8 @@ pub struct Program<'a> {
     pub code: Vec<Range<u64>>,
     /// Where instructions are known to start, sorted: functions, symbols, sections, the entry point.
     pub cuts: Vec<u64>,
+    /// Of a position-independent program: the addresses that its relocations store, unsorted.
+    pub pointers: Vec<u64>,
 }
 
 impl<'a> Program<'a> {
@@ -117,11 +120,13 @@ impl<'a> Program<'a> {
             symbols: Vec::new(),
             code: Vec::new(),
             cuts: Vec::new(),
+            pointers: Vec::new(),
         };
         if !program.segments.iter().any(|s| s.executable() && s.file_range().contains(&program.entry)) {
             return Err(ElfError::Entry { entry: program.entry });
         }
         cuts::find(&mut program, header, phdrs, bytes)?;
+        program.pointers = relocations::pointers(&program, phdrs, bytes)?;
         Ok(program)
     }
 
