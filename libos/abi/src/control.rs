@@ -8,6 +8,41 @@ pub const PORT_DEBUG: u16 = 0xe9;
 /// first writes the line `\nunik-exit: VALUE\n` (decimal) to [`PORT_DEBUG`], because QEMU's own status keeps only 7 bits.
 pub const PORT_EXIT: u16 = 0xf4;
 
+/// Yield port: a 32-bit write says that this vCPU spins on a lock whose holder does not run; the monitor gives the rest of its
+/// time slice to others. A monitor that does not know the port ignores it.
+pub const PORT_YIELD: u16 = 0xfc;
+
+/// Register batch port, under a monitor that announces it by the configuration record `batch`: a 32-bit write of the physical address of
+/// a [`RegisterBatch`] performs all its accesses in one exit. Elsewhere the accesses are made one by one.
+pub const PORT_BATCH: u16 = 0xfc;
+
+/// The most accesses of one batch.
+pub const BATCH_LEN: usize = 64;
+
+/// One access of a batch to a device register: 32 bits wide.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RegisterAccess {
+    /// Physical address of the register.
+    pub paddr: u64,
+    /// What to write; after a read, what was read.
+    pub value: u32,
+    /// 1 = write, 0 = read.
+    pub write: u32,
+}
+
+/// What [`PORT_BATCH`] points to: below 4 GiB, 8-byte aligned. The accesses are made in order, exactly as if the vCPU made them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RegisterBatch {
+    /// Number of valid entries in `accesses`, at most [`BATCH_LEN`].
+    pub count: u32,
+    /// 0.
+    pub reserved: u32,
+    /// The accesses.
+    pub accesses: [RegisterAccess; BATCH_LEN],
+}
+
 /// Interrupt vector by which the monitor says "look at the signal mailbox" (sent as an MSI to APIC id 0).
 pub const CONTROL_VECTOR: u8 = 0x21;
 

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use unik_abi::control::PORT_BATCH;
 use unik_devices::rng::Rng;
 use unik_host::clock;
 use unik_host::poll::{self, Watch};
@@ -122,6 +123,7 @@ fn complete(records: &mut Records, plan: &Plan, guest: &Guest) {
         tsc.wrapping_add_signed(guest.tsc_offset).to_string(),
     );
     records.add("monitor", "unik");
+    records.add("batch", format!("{PORT_BATCH:#x}"));
     if let Some(zone) = timezone::host() {
         records.add("tz", zone);
     }

@@ -201,6 +201,16 @@ fn a_device_interrupt_wakes_a_sleeping_vcpu() {
 }
 
 #[test]
+fn many_registers_in_one_exit() {
+    if !kvm() {
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let got = finish(&mut vmm(&[], &image(dir.path(), "batch")));
+    assert_eq!(got, (Some(1), String::new(), String::new()));
+}
+
+#[test]
 fn the_guest_starts_its_second_vcpu() {
     if !kvm() {
         return;

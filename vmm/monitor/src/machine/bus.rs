@@ -1,14 +1,19 @@
 //! Where guest accesses outside memory go: ports and device windows. Shared by all vCPU threads.
 
 use std::io::Stderr;
+use std::mem::offset_of;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
-use unik_abi::control::{PORT_DEBUG, PORT_EXIT};
+use unik_abi::control::{
+    BATCH_LEN, PORT_BATCH, PORT_DEBUG, PORT_EXIT, PORT_YIELD, RegisterAccess, RegisterBatch,
+};
 use unik_abi::layout;
 use unik_devices::debug_port::{self, DebugPort};
 use unik_devices::serial::{self, COM1, SerialPort};
 use unik_devices::{exit_port, ioapic};
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use super::interrupts::Interrupts;
 use super::lock;
@@ -22,6 +27,7 @@ pub struct Bus {
     serial: Mutex<SerialPort<Stderr>>,
     interrupts: Arc<Interrupts>,
     windows: Vec<Arc<dyn Window>>,
+    mem: GuestMemoryMmap,
 }
 
 /// The guest wrote this to its exit port.
@@ -29,12 +35,17 @@ pub type ExitValue = u32;
 
 impl Bus {
     /// A bus with the fixed ports, the I/O APIC and these virtio windows, in the order of their addresses.
-    pub fn new(interrupts: Arc<Interrupts>, windows: Vec<Arc<dyn Window>>) -> Self {
+    pub fn new(
+        interrupts: Arc<Interrupts>,
+        windows: Vec<Arc<dyn Window>>,
+        mem: GuestMemoryMmap,
+    ) -> Self {
         Self {
             debug: Mutex::new(DebugPort::new(std::io::stderr())),
             serial: Mutex::new(SerialPort::new(std::io::stderr())),
             interrupts,
             windows,
+            mem,
         }
     }
 
@@ -43,10 +54,50 @@ impl Bus {
         match port {
             PORT_DEBUG => lock(&self.debug).write(data),
             PORT_EXIT => return ControlFlow::Break(exit_port::value(data)),
+            PORT_BATCH => self.batch(data),
+            PORT_YIELD => std::thread::yield_now(),
             COM1..COM1_END => lock(&self.serial).write(port - COM1, data),
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+
+    /// Performs the [`RegisterBatch`] whose address the guest wrote. What does not lie in guest RAM ends the batch.
+    fn batch(&self, data: &[u8]) {
+        let Ok(address) = <[u8; 4]>::try_from(data).map(u32::from_le_bytes) else {
+            return;
+        };
+        let address = u64::from(address);
+        let count: u32 = self.mem.read_obj(GuestAddress(address)).unwrap_or(0);
+        let first = address + offset_of!(RegisterBatch, accesses) as u64;
+        for i in 0..u64::from(count).min(BATCH_LEN as u64) {
+            if self
+                .access(first + i * size_of::<RegisterAccess>() as u64)
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    fn access(&self, at: u64) -> Result<(), GuestMemoryError> {
+        let field = |offset: usize| GuestAddress(at + offset as u64);
+        let value_at = field(offset_of!(RegisterAccess, value));
+        let paddr: u64 = self
+            .mem
+            .read_obj(field(offset_of!(RegisterAccess, paddr)))?;
+        let write: u32 = self
+            .mem
+            .read_obj(field(offset_of!(RegisterAccess, write)))?;
+        let mut bytes = [0; 4];
+        if write == 0 {
+            self.mmio_read(paddr, &mut bytes);
+            self.mem.write_slice(&bytes, value_at)
+        } else {
+            self.mem.read_slice(&mut bytes, value_at)?;
+            self.mmio_write(paddr, &bytes);
+            Ok(())
+        }
     }
 
     /// A guest's `in`. Ports without a device read as all ones.

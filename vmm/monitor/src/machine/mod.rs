@@ -119,7 +119,11 @@ impl Machine {
 
     /// Starts the first vCPU at `entry`; the others wait until the guest starts them.
     pub fn power_on(self, entry: Entry) -> Result<Running, Error> {
-        let bus = Arc::new(Bus::new(self.interrupts, self.windows));
+        let bus = Arc::new(Bus::new(
+            self.interrupts,
+            self.windows,
+            self.ram.view().clone(),
+        ));
         self.first.start(self.vm, bus, entry, self.others)
     }
 }
