@@ -21,7 +21,7 @@
 //! | `console` | `ADDR`: physical address of the virtio-console window of standard input and output | `console=0xd0000000` |
 //! | `console.err` | the same for standard error | |
 //! | `console.eof` | hex digits of bytes that end the input when they appear in it (a monitor that cannot return a buffer of length 0) | `console.eof=5f...` |
-//! | `batch` | port that performs many register accesses in one exit (`control::PORT_BATCH`) | `batch=0xfc` |
+//! | `batch` | port that performs many register accesses in one exit (`control::PORT_BATCH`) | `batch=0xf8` |
 //! | `tty` | which of 0, 1, 2 are terminals on the host | `tty=012` |
 //! | `winsize` | `COLSxROWS` of that terminal | `winsize=80x24` |
 //! | `tz` | POSIX TZ string or zone name for /etc/localtime | `tz=UTC` |

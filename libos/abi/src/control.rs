@@ -14,7 +14,7 @@ pub const PORT_YIELD: u16 = 0xfc;
 
 /// Register batch port, under a monitor that announces it by the configuration record `batch`: a 32-bit write of the physical address of
 /// a [`RegisterBatch`] performs all its accesses in one exit. Elsewhere the accesses are made one by one.
-pub const PORT_BATCH: u16 = 0xfc;
+pub const PORT_BATCH: u16 = 0xf8;
 
 /// The most accesses of one batch.
 pub const BATCH_LEN: usize = 64;
