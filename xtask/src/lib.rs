@@ -53,7 +53,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Ci(args) => ci::ci(&args),
         Command::E2e(args) => e2e::e2e(&args).and_then(|tally| tally.verdict()),
-        Command::Lab(args) => lab::lab(&args).and_then(|tally| tally.verdict()),
+        Command::Lab(args) => lab::lab(&args),
         Command::Tidy => tidy::tidy().and_then(|tally| tally.verdict()),
         Command::Layers => layers::layers().and_then(|tally| tally.verdict()),
         Command::Bench(args) => bench::bench(&args),

@@ -41,7 +41,10 @@ fn port() -> io::Result<PathBuf> {
 }
 
 fn answer(port: &Mutex<File>, content: &[u8]) -> io::Result<()> {
-    send(&mut *port.lock().unwrap_or_else(PoisonError::into_inner), content)
+    send(
+        &mut *port.lock().unwrap_or_else(PoisonError::into_inner),
+        content,
+    )
 }
 
 fn serve(mut port: File, answers: &Arc<Mutex<File>>) -> io::Result<()> {
@@ -77,14 +80,19 @@ fn run(job: Job) -> io::Result<Done> {
             command.env(name, value);
         }
     }
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let start = Instant::now();
     let mut child = command.spawn()?;
     let pid = Pid::from_child(&child);
     let (stdin, input) = (child.stdin.take(), job.stdin);
     // A program may end before it has read all.
     std::thread::spawn(move || stdin.map(|mut pipe| pipe.write_all(&input)));
-    let signal = i32::try_from(job.signal).ok().and_then(Signal::from_named_raw);
+    let signal = i32::try_from(job.signal)
+        .ok()
+        .and_then(Signal::from_named_raw);
     let line = [job.signal_after, b"\n".to_vec()].concat();
     let stdout = collect(child.stdout.take(), move |all| {
         if let Some(signal) = signal.filter(|_| all.ends_with(&line)) {
@@ -94,7 +102,10 @@ fn run(job: Job) -> io::Result<Done> {
     let stderr = collect(child.stderr.take(), |_| ());
     let (status, late) = wait(child, pid, Duration::from_millis(job.limit_ms))?;
     let nanos = start.elapsed().as_nanos() as u64;
-    let code = status.code().or(status.signal().map(|s| 128 + s)).unwrap_or(255);
+    let code = status
+        .code()
+        .or(status.signal().map(|s| 128 + s))
+        .unwrap_or(255);
     Ok(Done {
         id: job.id,
         code: code as u64,
@@ -105,7 +116,10 @@ fn run(job: Job) -> io::Result<Done> {
     })
 }
 
-fn collect(pipe: Option<impl Read + Send + 'static>, seen: impl Fn(&[u8]) + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+fn collect(
+    pipe: Option<impl Read + Send + 'static>,
+    seen: impl Fn(&[u8]) + Send + 'static,
+) -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let (mut all, mut buffer) = (Vec::new(), [0; 1 << 14]);

@@ -18,8 +18,8 @@ pub struct Parts {
     pub monitor: PathBuf,
 }
 
-/// Builds and fetches.
-pub fn parts() -> Result<Parts> {
+/// Fetches, and builds where wanted.
+pub fn parts(fresh: bool) -> Result<Parts> {
     let target = sh::target_dir()?.join("lab");
     let mut build = sh::cargo(&[
         "build",
@@ -34,7 +34,9 @@ pub fn parts() -> Result<Parts> {
     build
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env("CARGO_TARGET_DIR", &target);
-    sh::run(&mut build)?;
+    if fresh {
+        sh::run(&mut build)?;
+    }
     let built = target.join(TARGET).join("release");
     let maker = Maker {
         debian: debian::fetch()?,

@@ -14,7 +14,6 @@ pub mod outer;
 pub mod unikernels;
 
 use crate::sh;
-use crate::tally::Tally;
 use anyhow::{Context, Result, bail};
 use lab_agent::{Done, Job};
 use outer::{Laboratory, Maker, Payload, Size};
@@ -33,6 +32,9 @@ pub struct Args {
     /// Only tests whose line contains this (repeatable: all must match)
     #[arg(value_name = "FILTER")]
     filter: Vec<String>,
+    /// Use the programs of the last build
+    #[arg(long, global = true)]
+    no_build: bool,
     /// A prompt inside instead of tests
     #[arg(long)]
     shell: bool,
@@ -73,8 +75,8 @@ struct RunArgs {
 }
 
 /// Does what the arguments say.
-pub fn lab(args: &Args) -> Result<Tally> {
-    let parts = build::parts()?;
+pub fn lab(args: &Args) -> Result<()> {
+    let parts = build::parts(!args.no_build)?;
     let base = [Payload::new(MONITOR, &parts.monitor)];
     if args.shell {
         let files = args
@@ -86,12 +88,11 @@ pub fn lab(args: &Args) -> Result<Tally> {
             .map(Ok)
             .chain(files)
             .collect::<Result<Vec<_>>>()?;
-        parts.maker.shell(&payload, Size::default())?;
-        return Ok(Tally::default());
+        return parts.maker.shell(&payload, Size::default());
     }
     match &args.command {
         Some(Command::Run(run)) => run_image(&parts.maker, base.to_vec(), run),
-        None => unikernels::tests(&parts, &args.filter),
+        None => unikernels::tests(&parts, &args.filter)?.verdict(),
     }
 }
 
@@ -102,7 +103,7 @@ fn name(file: &Path) -> Result<String> {
     Ok(name.to_string_lossy().into_owned())
 }
 
-fn run_image(maker: &Maker, mut payload: Vec<Payload>, args: &RunArgs) -> Result<Tally> {
+fn run_image(maker: &Maker, mut payload: Vec<Payload>, args: &RunArgs) -> Result<()> {
     let inside = format!("/lab/{}", name(&args.image)?);
     payload.push(Payload::new(&inside, &args.image));
     let lab = Laboratory::boot(maker, &payload, Size::default())?;
@@ -128,7 +129,7 @@ fn run_image(maker: &Maker, mut payload: Vec<Payload>, args: &RunArgs) -> Result
             bail!("exit code {}", done.code);
         }
     }
-    Ok(Tally::default())
+    Ok(())
 }
 
 /// Says how long the machine took.
