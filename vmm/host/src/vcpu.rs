@@ -160,7 +160,8 @@ impl Vcpu {
             .map_err(failed("set the vCPU's registers"))
     }
 
-    fn set_xcr0(&self, value: u64) -> Result<(), KvmError> {
+    /// Sets which extended state is switched on (XCR0). KVM accepts it before the guest sets `CR4.OSXSAVE`.
+    pub fn set_xcr0(&self, value: u64) -> Result<(), KvmError> {
         let mut xcrs = kvm_xcrs {
             nr_xcrs: 1,
             ..Default::default()

@@ -34,6 +34,9 @@ use crate::timings::{Clock, Timings};
 /// How often a process in the background looks whether its terminal came back.
 const FOREGROUND_CHECK: Duration = Duration::from_millis(200);
 
+/// How long the last output of a guest that ended by a signal may take.
+const LAST_OUTPUT: Duration = Duration::from_millis(200);
+
 /// Runs an image and returns the process's exit code.
 pub fn run(args: &RunArgs, clock: Clock) -> Result<u8, Error> {
     let mut timings = Timings::new(clock);
@@ -212,21 +215,20 @@ impl Supervisor {
         self.policy.expired(now)
     }
 
-    /// Stops the vCPUs and lets the last output out; a signal ends the wait for a reader that does not read.
+    /// Stops the vCPUs and lets the last output out. A reader that does not read holds that up, as it holds up any program;
+    /// a signal ends the wait, and a guest that ended by a signal waits only [`LAST_OUTPUT`].
     fn finish(self, stopped: Option<Ending>, mut signals: SignalFd) -> Result<Ending, Error> {
         let seen = self.running.stop();
         let ending = stopped.or(seen).unwrap_or(Ending::Vanished);
         self.pump.finish();
-        loop {
-            let mut watches = [Watch::readable(self.pump.done()), Watch::readable(&signals)];
-            poll::wait(&mut watches, None).map_err(Error::host("wait for events"))?;
-            if watches[0].ready {
-                self.pump.join();
-                return Ok(ending);
-            }
-            if signals.take().is_some() {
-                return Ok(ending);
-            }
+        let mut watches = [Watch::readable(self.pump.done()), Watch::readable(&signals)];
+        let limit = ending.by_signal().then_some(LAST_OUTPUT);
+        poll::wait(&mut watches, limit).map_err(Error::host("wait for events"))?;
+        if watches[0].ready {
+            self.pump.join();
+        } else {
+            signals.take();
         }
+        Ok(ending)
     }
 }

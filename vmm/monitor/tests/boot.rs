@@ -288,6 +288,27 @@ fn a_guest_that_does_not_react_is_stopped() {
 }
 
 #[test]
+fn a_reader_that_does_not_read_cannot_keep_the_monitor_alive() {
+    if !kvm() {
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_unik-vmm"))
+        .arg("run")
+        .arg(image(dir.path(), "flood"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let start = Instant::now();
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(start.elapsed() < Duration::from_secs(4));
+}
+
+#[test]
 fn last_words_are_clamped_and_escaped() {
     if !kvm() {
         return;

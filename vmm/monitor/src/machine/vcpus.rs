@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{Builder, JoinHandle};
 
+use unik_abi::control::ExitReport;
 use unik_host::EventFd;
 use unik_host::cpuid::{self, Policy};
 use unik_host::exit::{Exit, InternalError};
@@ -42,6 +43,19 @@ pub enum Ending {
     Vanished,
     /// The host failed.
     Host(KvmError),
+}
+
+impl Ending {
+    /// Whether a signal ended the guest.
+    pub fn by_signal(&self) -> bool {
+        match self {
+            Self::Exit(value) => {
+                matches!(ExitReport::from_u32(*value), Some(ExitReport::Signaled(_)))
+            }
+            Self::Stopped(_) => true,
+            Self::Crash { .. } | Self::Vanished | Self::Host(_) => false,
+        }
+    }
 }
 
 /// Breakdowns that only the monitor sees.
@@ -105,9 +119,16 @@ impl Adopted {
         })
     }
 
-    fn set_cpuid(&self, policy: &Policy) -> Result<(), KvmError> {
+    /// Gives the vCPU its features. XCR0 is set too, although every guest does that itself: an emulated processor that has
+    /// SVM (QEMU) lets a guest's `xsetbv` go by unseen, and KVM then undoes it.
+    fn set_features(&self, policy: &Policy) -> Result<(), KvmError> {
         self.vcpu
-            .set_cpuid(&policy.vcpu(self.vcpu.id(), self.count)?)
+            .set_cpuid(&policy.vcpu(self.vcpu.id(), self.count)?)?;
+        if let Some(value) = policy.xcr0() {
+            // Refused where a guest cannot have it: then it does not have it.
+            let _ = self.vcpu.set_xcr0(value);
+        }
+        Ok(())
     }
 }
 
@@ -222,7 +243,7 @@ fn first(
     };
     let policy = policy.as_ref()?;
     let adopted = adopted.recv().ok()?;
-    if let Err(error) = adopted.set_cpuid(policy) {
+    if let Err(error) = adopted.set_features(policy) {
         return Some(Ending::Host(error));
     }
     let Go { entry, bus } = word.recv().ok()?;
@@ -257,7 +278,7 @@ impl Running {
         let (bus, outcome) = (Arc::clone(&self.bus), Arc::clone(&self.outcome));
         let thread = thread(id, move || {
             let Some(policy) = policy.wait() else { return };
-            let ending = match adopted.set_cpuid(policy) {
+            let ending = match adopted.set_features(policy) {
                 Ok(()) => run(adopted, &bus),
                 Err(error) => Some(Ending::Host(error)),
             };
