@@ -171,6 +171,14 @@ impl FileLike for Console {
         input | output
     }
 
+    /// Input is looked at only for who asks for it: on a virtual console that means posting buffers to the device.
+    fn poll_for(&self, events: u32) -> u32 {
+        if events & (ready::IN | ready::RDNORM) != 0 {
+            return self.poll();
+        }
+        if events & (ready::OUT | ready::WRNORM) != 0 && self.device.writable() { ready::OUT | ready::WRNORM } else { 0 }
+    }
+
     fn wait_queue(&self) -> Option<&WaitQueue> {
         Some(self.device.queue())
     }

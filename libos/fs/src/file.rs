@@ -56,6 +56,10 @@ pub trait FileLike: Any {
     fn poll(&self) -> u32 {
         ready::IN | ready::OUT | ready::RDNORM | ready::WRNORM
     }
+    /// As [`Self::poll`], for a caller that only wants to know of `events`: bits outside may be missing where finding them out is dear.
+    fn poll_for(&self, _events: u32) -> u32 {
+        self.poll()
+    }
     /// Told when [`Self::poll`] may answer otherwise. `None`: always ready, and epoll refuses it.
     fn wait_queue(&self) -> Option<&WaitQueue> {
         None

@@ -31,6 +31,8 @@ pub struct Config {
     pub own_monitor: bool,
     /// virtio-console windows: stdio, stderr.
     pub consoles: [Option<u64>; 2],
+    /// Port that takes many register accesses at once.
+    pub batch: Option<u16>,
     /// Which standard streams are terminals.
     pub tty: [bool; 3],
     /// Columns, rows.
@@ -93,6 +95,7 @@ impl Config {
                 b"monitor" => self.own_monitor = value == b"unik",
                 b"console" => self.consoles[0] = number(value),
                 b"console.err" => self.consoles[1] = number(value),
+                b"batch" => self.batch = number(value).and_then(|port| u16::try_from(port).ok()),
                 b"tty" => self.tty = [b'0', b'1', b'2'].map(|stream| value.contains(&stream)),
                 b"winsize" => self.set_winsize(value),
                 b"tz" => self.tz = value.to_vec(),

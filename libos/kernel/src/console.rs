@@ -7,8 +7,8 @@ use crate::lock::Locked;
 use crate::mm::frames;
 use alloc::string::String;
 use core::ptr::NonNull;
-use unik_abi::control::GSI_VECTOR_BASE;
-use unik_abi::layout::{IOAPIC_PADDR, PHYSMAP_VADDR};
+use unik_abi::control::{BATCH_LEN, GSI_VECTOR_BASE, RegisterAccess, RegisterBatch};
+use unik_abi::layout::{IMAGE_PADDR, IOAPIC_PADDR, LIBOS_VADDR, PHYSMAP_VADDR};
 use unik_fs::wait::{WaitQueue, ready};
 use unik_virtio::bus::{RegOp, RegisterBus};
 use unik_virtio::console::{Console, QUEUES, ReadOutcome};
@@ -19,8 +19,36 @@ use unik_virtio::{BufferDirection, DeviceType, Hal, PhysAddr};
 #[derive(Clone, Copy)]
 pub struct Bus;
 
+/// The list handed to the monitor by [`unik_abi::control::PORT_BATCH`].
+static BATCH: Locked<RegisterBatch> = Locked::new(RegisterBatch {
+    count: 0,
+    reserved: 0,
+    accesses: [RegisterAccess { paddr: 0, value: 0, write: 0 }; BATCH_LEN],
+});
+
+/// All accesses in one exit.
+fn run_batch(port: u16, ops: &mut [RegOp]) {
+    let paddr = BATCH.as_ptr() as u64 - LIBOS_VADDR + IMAGE_PADDR;
+    for chunk in ops.chunks_mut(BATCH_LEN) {
+        let mut batch = BATCH.get();
+        batch.count = chunk.len() as u32;
+        for (access, op) in batch.accesses.iter_mut().zip(chunk.iter()) {
+            *access = RegisterAccess { paddr: op.paddr, value: op.value, write: (op.kind == RegOp::WRITE) as u32 };
+        }
+        drop(batch);
+        nucleus::out32(port, paddr as u32);
+        let batch = BATCH.get();
+        // SAFETY: in bounds; the monitor wrote behind the compiler's back.
+        let result = |index: usize| unsafe { (&raw const batch.accesses[index].value).read_volatile() };
+        chunk.iter_mut().enumerate().for_each(|(index, op)| op.value = result(index));
+    }
+}
+
 impl RegisterBus for Bus {
     fn run(&self, ops: &mut [RegOp]) {
+        if let Some(port) = config::get().batch {
+            return run_batch(port, ops);
+        }
         let mut list: alloc::vec::Vec<RegisterOp> = ops
             .iter()
             .map(|op| RegisterOp { address: PHYSMAP_VADDR + op.paddr, value: op.value, write: (op.kind == RegOp::WRITE) as u32 })
@@ -160,6 +188,9 @@ pub fn readable() -> bool {
 
 /// Whether a write would take something.
 pub fn writable(stream: usize) -> bool {
+    if DEVICES.get()[stream].port.is_none() {
+        return true; // nothing was written yet
+    }
     route(stream);
     let mut devices = DEVICES.get();
     devices[stream].port(config::get().consoles[stream]).is_none_or(|port| port.writable())
@@ -177,14 +208,12 @@ fn route(stream: usize) {
         return;
     }
     if let Some(gsi) = gsi_of(stream) {
-        let (select, data) = (PHYSMAP_VADDR + IOAPIC_PADDR, PHYSMAP_VADDR + IOAPIC_PADDR + 0x10);
-        let write = |address, value| RegisterOp { address, value, write: 1 };
-        let low = 0x10 + 2 * gsi;
-        nucleus::registers(&mut [
-            write(select, low + 1),
-            write(data, 0),
-            write(select, low),
-            write(data, GSI_VECTOR_BASE as u32 + gsi),
+        let (select, data, low) = (IOAPIC_PADDR, IOAPIC_PADDR + 0x10, 0x10 + 2 * gsi);
+        Bus.run(&mut [
+            RegOp::write(select, low + 1),
+            RegOp::write(data, 0),
+            RegOp::write(select, low),
+            RegOp::write(data, GSI_VECTOR_BASE as u32 + gsi),
         ]);
     }
 }

@@ -5,16 +5,31 @@
 
 use core::cell::{RefCell, RefMut};
 use core::sync::atomic::{AtomicBool, Ordering};
+use unik_abi::control::PORT_YIELD;
 
 static LOCKED: AtomicBool = AtomicBool::new(false);
+
+/// Looks at a taken lock before the holder is taken for preempted by the host (each look ~50-150 cycles).
+const PATIENCE: u32 = 2000;
 
 /// Takes the big lock.
 #[inline]
 pub fn acquire() {
     while LOCKED.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
-        while LOCKED.load(Ordering::Relaxed) {
+        wait_until_free();
+    }
+}
+
+#[cold]
+fn wait_until_free() {
+    loop {
+        for _ in 0..PATIENCE {
+            if !LOCKED.load(Ordering::Relaxed) {
+                return;
+            }
             crate::arch::pause();
         }
+        crate::arch::nucleus::out32(PORT_YIELD, 0);
     }
 }
 

@@ -3,7 +3,7 @@
 //! A halt and the interrupt that ends it cost 50-100 us on a paravirtual KVM, so looking pays when work comes soon. The time spent
 //! looking grows when it was worth it and shrinks when it was not (as KVM's own halt polling does).
 
-use super::{Thread, switch_to, take_ready, timers};
+use super::{Thread, share_the_rest, switch_to, take_ready, timers};
 use crate::arch::vcpu::Vcpu;
 use crate::arch::{apic, nucleus, pause, rdtsc};
 use crate::{lock, time};
@@ -39,6 +39,7 @@ pub fn run() -> ! {
         crate::interrupts::dispatch(Vcpu::this().take_vectors());
         timers::run_due();
         if let Some(next) = take_ready() {
+            share_the_rest();
             switch_to(&next);
             continue;
         }

@@ -121,6 +121,14 @@ fn call_for_help() {
     }
 }
 
+/// After a vCPU took a ready thread while more are waiting: somebody else may be free for them, else this one's slice must end.
+fn share_the_rest() {
+    if has_ready() {
+        call_for_help();
+        timers::ensure_armed(time::now() + SLICE);
+    }
+}
+
 fn take_ready() -> Option<Rc<Thread>> {
     let mut scheduler = SCHEDULER.get();
     let this = Vcpu::index();
@@ -175,9 +183,7 @@ fn schedule() {
     }
     match take_ready() {
         Some(next) => {
-            if has_ready() {
-                timers::ensure_armed(time::now() + SLICE);
-            }
+            share_the_rest();
             switch_to(&next);
         }
         None => switch_to(idle::thread_of(Vcpu::index())),

@@ -95,7 +95,7 @@ impl Watched {
         match &self.file {
             None if self.fd < 0 => 0,
             None => ready::NVAL as u16,
-            Some(file) => (file.object().poll() & wanted) as u16,
+            Some(file) => (file.object().poll_for(self.events) & wanted) as u16,
         }
     }
 }

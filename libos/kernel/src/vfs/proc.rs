@@ -129,8 +129,10 @@ impl ProcSource for Source {
     }
 
     fn regions(&self) -> Vec<Region> {
-        let (base, program) = (process::get().base, program_file());
-        SPACE.get().areas().map(|area| region(&area, base, program)).collect()
+        let program = program_file();
+        let space = SPACE.get();
+        let base = space.areas().find(|area| matches!(area.payload.backing, Backing::Image(_))).map_or(0, |area| area.start);
+        space.areas().map(|area| region(&area, base, program)).collect()
     }
 
     fn resident(&self, region: &Region) -> (u64, u64) {
