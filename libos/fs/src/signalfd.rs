@@ -69,7 +69,7 @@ impl FileLike for SignalFd {
     }
 
     fn poll(&self) -> u32 {
-        if self.source.pending() & self.mask.get() != 0 { ready::IN | ready::RDNORM } else { 0 }
+        if self.source.pending() & self.mask.get() != 0 { ready::IN } else { 0 }
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

@@ -127,7 +127,7 @@ impl FileLike for TimerFd {
 
     fn poll(&self) -> u32 {
         self.advance(self.alarm.now(self.clock));
-        if self.count.get() > 0 { ready::IN | ready::RDNORM } else { 0 }
+        if self.count.get() > 0 { ready::IN } else { 0 }
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

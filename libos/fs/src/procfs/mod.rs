@@ -16,7 +16,7 @@ use core::cell::{Cell, RefCell};
 use linux_raw_sys::general as linux;
 
 use crate::file::{FileLike, OpenFile, Seek};
-use crate::inode::{DirEntry, FileType, Inode, Link, Metadata, Name, Node, SetAttr, StatFs};
+use crate::inode::{DirEntry, FileType, Inode, Link, Metadata, Name, NewNode, Node, SetAttr, StatFs};
 use crate::system::Time;
 use crate::vfs::Vfs;
 use crate::{Errno, Result};
@@ -276,17 +276,21 @@ impl Inode for ProcNode {
         }
     }
 
-    fn truncate(&self, _size: u64) -> Result<()> {
-        if matches!(self.what, What::Entry(Entry::Setting(..))) { Ok(()) } else { Err(Errno::EPERM) }
+    fn create(&self, _name: &[u8], _new: &NewNode) -> Result<Node> {
+        Err(Errno::ENOENT)
     }
 
-    fn open(&self, flags: u32) -> Result<Option<Rc<dyn FileLike>>> {
+    fn symlink(&self, _name: &[u8], _target: &[u8], _owner: (u32, u32)) -> Result<Node> {
+        Err(Errno::ENOENT)
+    }
+
+    fn truncate(&self, _size: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn open(&self, _flags: u32) -> Result<Option<Rc<dyn FileLike>>> {
         if self.kind() != FileType::Regular {
             return Ok(None);
-        }
-        let writes = flags & linux::O_ACCMODE != linux::O_RDONLY;
-        if writes && !matches!(self.what, What::Entry(Entry::Setting(..))) {
-            return Err(Errno::EACCES);
         }
         let node = self.me.upgrade().ok_or(Errno::ENOENT)?;
         Ok(Some(Rc::new(TextFile { node, text: RefCell::new(None) })))
