@@ -113,6 +113,17 @@ impl GuestRam {
     /// nobody writes are shared by every virtual machine through the page cache. The rest of the last page reads as zero.
     /// A file that somebody shortens while it is mapped kills the process at the next access, as it does any program's text.
     pub fn map_file(&mut self, file: &File, len: u64, gpa: u64) -> Result<(), MemoryError> {
+        self.map_file_part(file, 0, len, gpa)
+    }
+
+    /// As [`Self::map_file`], from `offset` (a multiple of the page size) on.
+    pub fn map_file_part(
+        &mut self,
+        file: &File,
+        offset: u64,
+        len: u64,
+        gpa: u64,
+    ) -> Result<(), MemoryError> {
         if len == 0 {
             return Ok(());
         }
@@ -126,7 +137,7 @@ impl GuestRam {
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE,
                 file.as_raw_fd(),
-                0,
+                offset as libc::off_t,
             )
         };
         if result == libc::MAP_FAILED {

@@ -19,7 +19,6 @@ pub struct Input {
     terminal: bool,
     waiting: Vec<u8>,
     ended: bool,
-    told: bool,
 }
 
 /// What the input waits for.
@@ -31,8 +30,6 @@ pub enum Wants {
     Data,
     /// The terminal belongs to another process group: look again in a while.
     Foreground,
-    /// Nothing any more.
-    Nothing,
 }
 
 impl Input {
@@ -45,7 +42,6 @@ impl Input {
             terminal,
             waiting: Vec::new(),
             ended: false,
-            told: false,
         }
     }
 
@@ -62,34 +58,33 @@ impl Input {
     /// Passes on what waits, and says what is needed to go on.
     pub fn advance(&mut self) -> Wants {
         self.console.receive.clear();
-        if self.told {
-            return Wants::Nothing;
-        }
         loop {
             self.flush();
-            if self.told {
-                return Wants::Nothing;
+            if self.wants() {
+                return self.source();
             }
-            if !self.wants() {
-                // The bell was answered; from here on the guest rings for the next buffer, unless one came just now.
-                if self
-                    .console
-                    .slot
-                    .with(|device, mem| device.listen_for_input(mem))
-                {
-                    continue;
-                }
+            // From here on the guest rings for the next buffer, unless one came just now.
+            if !self.listen() {
                 return Wants::Room;
             }
-            if !self.ended {
-                let background = self.terminal && terminal::in_background(&self.stream);
-                return if background {
-                    Wants::Foreground
-                } else {
-                    Wants::Data
-                };
-            }
         }
+    }
+
+    /// Where the next bytes come from.
+    fn source(&self) -> Wants {
+        if self.ended {
+            Wants::Room
+        } else if self.terminal && terminal::in_background(&self.stream) {
+            Wants::Foreground
+        } else {
+            Wants::Data
+        }
+    }
+
+    fn listen(&self) -> bool {
+        self.console
+            .slot
+            .with(|device, mem| device.listen_for_input(mem))
     }
 
     fn wants(&self) -> bool {
@@ -106,8 +101,8 @@ impl Input {
                 .slot
                 .with(|device, mem| device.give_input(mem, waiting));
             self.waiting.drain(..taken);
-        } else if self.ended {
-            self.told = self.console.slot.with(|device, mem| device.end_input(mem));
+        } else if self.ended && self.wants() {
+            self.console.slot.with(|device, mem| device.end_input(mem));
         }
     }
 

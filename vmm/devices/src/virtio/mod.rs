@@ -7,6 +7,8 @@
 pub mod mmio;
 pub mod ring;
 #[cfg(test)]
+mod storm;
+#[cfg(test)]
 pub(crate) mod testing;
 
 /// VIRTIO_F_VERSION_1: without it a driver is not served.
