@@ -84,9 +84,13 @@ impl ConsoleDevice for Stream {
         if self.hung_up() {
             return Err(Errno::EPIPE);
         }
-        match console::write(self.output, data) {
-            0 => Err(Errno::EAGAIN),
-            taken => Ok(taken),
+        loop {
+            match console::write(self.output, data) {
+                // Asking for room arms the interrupt that ends the wait; the device may have made some meanwhile.
+                0 if !console::writable(self.output) => return Err(Errno::EAGAIN),
+                0 => {}
+                taken => return Ok(taken),
+            }
         }
     }
 
