@@ -34,6 +34,14 @@ pub struct Registers {
     pub fs_gs: [u64; 2],
 }
 
+impl Registers {
+    /// Whether these are the ones after a reset (Intel SDM volume 3, table 11-1). KVM resets a vCPU at a triple fault on AMD's
+    /// processors, which do not say what they were before.
+    pub fn are_reset(&self) -> bool {
+        (self.rip, self.cs, self.cr[3]) == (0xfff0, 0xf000, 0)
+    }
+}
+
 /// A virtual CPU. Belongs to the thread that runs it.
 pub struct Vcpu {
     fd: VcpuFd,

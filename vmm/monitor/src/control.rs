@@ -109,9 +109,10 @@ impl LastWords {
     }
 }
 
-/// Text that cannot move the cursor or change the terminal; further lines are indented.
+/// Text up to its first NUL that cannot move the cursor or change the terminal; further lines are indented.
 fn escape(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
+    let text = bytes.split(|&b| b == 0).next().unwrap_or_default();
+    let text = String::from_utf8_lossy(text);
     let mut out = String::with_capacity(text.len());
     for c in text.trim_end().chars() {
         match c {
@@ -136,6 +137,7 @@ mod tests {
         let words = LastWords::read(&mem);
         assert_eq!(words.message.chars().count(), MESSAGE_LEN);
         assert_eq!(escape(b"a\x1b[2J\x07b\nc\t\r\n"), "a\\u{1b}[2J\\u{7}b\n  c");
+        assert_eq!(escape(b"a\0b"), "a");
     }
 
     #[test]

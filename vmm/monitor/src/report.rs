@@ -144,6 +144,9 @@ impl Context<'_> {
     }
 
     fn state(&self, vcpu: u8, r: &Registers) -> String {
+        if r.are_reset() {
+            return format!("  vCPU {vcpu}; this processor does not tell its registers\n");
+        }
         const NAMES: [&str; 16] = [
             "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11",
             "r12", "r13", "r14", "r15",
@@ -295,5 +298,25 @@ mod tests {
             got.text
         );
         assert_eq!(got.code, 70);
+    }
+
+    #[test]
+    fn registers_that_were_reset_are_not_shown() {
+        let registers = Box::new(Registers {
+            rip: 0xfff0,
+            cs: 0xf000,
+            ..Registers::default()
+        });
+        let cause = CrashCause::TripleFault;
+        let ending = Ending::Crash {
+            vcpu: 0,
+            cause,
+            registers,
+        };
+        let text = report(ending, "", true).text;
+        assert!(
+            text.ends_with("vCPU 0; this processor does not tell its registers\n"),
+            "{text}"
+        );
     }
 }

@@ -35,7 +35,12 @@ fn a_triple_fault_is_reported_with_its_place() {
     let (code, _, errors) = finish(&mut vmm(&[], &image(dir.path(), "triple-fault")));
     assert_eq!(code, Some(70), "{errors}");
     assert!(
-        errors.contains("triple-fault crashed: triple fault") && errors.contains("the_crash+0x0"),
+        errors.contains("triple-fault crashed: triple fault"),
+        "{errors}"
+    );
+    let place = errors.contains("ring 0, rip") && errors.contains("the_crash+0x0");
+    assert!(
+        place || errors.contains("this processor does not tell its registers"),
         "{errors}"
     );
 }
