@@ -42,6 +42,21 @@ impl Registers {
     }
 }
 
+/// Where a kernel that starts in 64-bit mode finds things; all addresses are physical and mapped one to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongStart {
+    /// First instruction.
+    pub entry: u64,
+    /// For `rsi`.
+    pub zero_page: u64,
+    /// Root of the page tables.
+    pub page_tables: u64,
+    /// Descriptor table with code at 0x10 and data at 0x18.
+    pub gdt: u64,
+    /// For `rsp`.
+    pub stack: u64,
+}
+
 /// A virtual CPU. Belongs to the thread that runs it.
 pub struct Vcpu {
     fd: VcpuFd,
@@ -168,6 +183,30 @@ impl Vcpu {
             .map_err(failed("set the vCPU's registers"))
     }
 
+    /// Puts the vCPU into 64-bit mode as Linux's boot protocol asks (`Documentation/arch/x86/boot.rst`, "64-bit boot protocol"):
+    /// flat segments, interrupts off, `rsi` = address of the zero page.
+    pub fn enter_long(&self, start: &LongStart) -> Result<(), KvmError> {
+        let mut sregs = self
+            .fd
+            .get_sregs()
+            .map_err(failed("read the vCPU's state"))?;
+        long_mode(&mut sregs, start);
+        self.fd
+            .set_sregs(&sregs)
+            .map_err(failed("set the vCPU's state"))?;
+        let regs = kvm_regs {
+            rip: start.entry,
+            rsi: start.zero_page,
+            rsp: start.stack,
+            rbp: start.stack,
+            rflags: 2,
+            ..Default::default()
+        };
+        self.fd
+            .set_regs(&regs)
+            .map_err(failed("set the vCPU's registers"))
+    }
+
     /// Sets which extended state is switched on (XCR0). KVM accepts it before the guest sets `CR4.OSXSAVE`.
     pub fn set_xcr0(&self, value: u64) -> Result<(), KvmError> {
         let mut xcrs = kvm_xcrs {
@@ -224,6 +263,23 @@ mod request {
 const MSR_TSC: u32 = 0x10;
 const CR4_OSFXSR: u64 = 1 << 9;
 const CR4_OSXSAVE: u64 = 1 << 18;
+
+fn long_mode(sregs: &mut kvm_sregs, start: &LongStart) {
+    const CR0_PE_ET_PG: u64 = 0x8000_0011;
+    const CR4_PAE: u64 = 1 << 5;
+    const EFER_LME_LMA: u64 = 0x500;
+    flat_protected_mode(sregs);
+    sregs.cs.selector = 0x10;
+    (sregs.cs.l, sregs.cs.db) = (1, 0);
+    let data = kvm_segment {
+        selector: 0x18,
+        ..sregs.ds
+    };
+    (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
+    (sregs.gdt.base, sregs.gdt.limit) = (start.gdt, 31);
+    sregs.cr3 = start.page_tables;
+    (sregs.cr0, sregs.cr4, sregs.efer) = (CR0_PE_ET_PG, CR4_PAE, EFER_LME_LMA);
+}
 
 fn flat_protected_mode(sregs: &mut kvm_sregs) {
     let flat = kvm_segment {

@@ -25,6 +25,8 @@ struct Cli {
 enum Command {
     /// Boot an image; its program's output and exit code come back
     Run(RunArgs),
+    /// Boot a stock Linux kernel
+    Linux(crate::linux::args::LinuxArgs),
 }
 
 /// The arguments of `unik-vmm run`.
@@ -74,8 +76,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let Command::Run(args) = cli.command;
-    match crate::run::run(&args, clock) {
+    let result = match cli.command {
+        Command::Run(args) => crate::run::run(&args, clock),
+        Command::Linux(args) => crate::linux::run(&args, clock),
+    };
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error}");
@@ -142,7 +147,9 @@ mod tests {
     #[test]
     fn run_flags_and_program_arguments() {
         let line = "unik-vmm run x.unik --memory 64M -e A=1 -e B=2 --timings -- --memory -x";
-        let Command::Run(args) = Cli::try_parse_from(line.split(' ')).unwrap().command;
+        let Command::Run(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("not `run`")
+        };
         assert_eq!(args.memory, Some(64 << 20));
         assert_eq!(args.env, ["A=1", "B=2"]);
         assert_eq!(args.timings, Some(TimingsFormat::Text));

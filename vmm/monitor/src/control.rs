@@ -63,7 +63,7 @@ fn address(offset: usize) -> GuestAddress {
 }
 
 /// What the page of a stopped guest says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LastWords {
     /// Guest TSC at each phase, 0 when not reached.
     pub phases: [u64; PHASES],

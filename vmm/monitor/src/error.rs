@@ -5,7 +5,9 @@ use unik_host::memory::MemoryError;
 
 use crate::exit_codes;
 use crate::handover::HandoverError;
+use crate::linux::LinuxError;
 use crate::loader::LoadError;
+use crate::loader::linux::KernelError;
 use crate::plan::PlanError;
 
 /// What can stop a run before the guest does.
@@ -17,6 +19,12 @@ pub enum Error {
     /// The wishes.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A Linux kernel.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// Wishes for a Linux machine.
+    #[error(transparent)]
+    Linux(#[from] LinuxError),
     /// The boot area.
     #[error(transparent)]
     Handover(#[from] HandoverError),
@@ -46,8 +54,14 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Load(LoadError::Open { .. } | LoadError::Read { .. }) => exit_codes::NO_INPUT,
-            Self::Load(_) => exit_codes::DATA,
-            Self::Plan(_) | Self::Handover(_) => exit_codes::CONFIG,
+            Self::Kernel(KernelError::Read { .. }) => exit_codes::NO_INPUT,
+            Self::Load(_)
+            | Self::Kernel(KernelError::Foreign { .. } | KernelError::Damaged { .. }) => {
+                exit_codes::DATA
+            }
+            Self::Plan(_) | Self::Handover(_) | Self::Kernel(_) | Self::Linux(_) => {
+                exit_codes::CONFIG
+            }
             Self::Memory(MemoryError::Outside { .. } | MemoryError::Size(_)) => exit_codes::CONFIG,
             Self::Kvm(
                 KvmError::Missing | KvmError::Denied | KvmError::Open(_) | KvmError::Capability(_),

@@ -10,6 +10,8 @@
 //! | 69 | KVM is missing or may not be used |
 //! | 70 | the guest crashed in a way that is not the program's: library OS panic, triple fault, unknown instruction |
 //! | 71 | the host refused something: memory, threads, a KVM call |
+//! | 75 | a Linux guest asked for a reset: `reboot`, or `panic=N` of a kernel without the pvpanic driver. 0 is a guest that switched itself off |
+//! | 77 | ended from the terminal (Ctrl-A x) |
 //! | 78 | the image and the wishes do not go together: arguments too long, memory too small, library OS refused to start |
 //!
 //! The tool's own codes (those of BSD's `sysexits.h`) can also be a program's; where it matters, the line on standard error tells.
@@ -26,6 +28,10 @@ pub const UNAVAILABLE: u8 = 69;
 pub const CRASH: u8 = 70;
 /// The host refused something.
 pub const HOST: u8 = 71;
+/// The guest asked for a reset.
+pub const GUEST_RESET: u8 = 75;
+/// The user ended the guest from the terminal.
+pub const STOPPED: u8 = 77;
 /// Image and wishes do not go together.
 pub const CONFIG: u8 = 78;
 

@@ -3,6 +3,7 @@
 //! - [`cli`]: text to arguments, errors to exit codes.
 //! - [`plan`]: arguments and the image's manifest to one resolved [`plan::Plan`].
 //! - [`loader`]: image files to guest memory.
+//! - [`linux`]: everything that only a Linux guest needs.
 //! - [`handover`] and [`config`]: what the guest finds in the boot area.
 //! - [`machine`]: the builder of virtual machines, their bus, devices in their places and vCPU threads.
 //! - [`streams`], [`input`]: the host's standard streams.
@@ -20,6 +21,7 @@ pub mod error;
 pub mod exit_codes;
 pub mod handover;
 pub mod input;
+pub mod linux;
 pub mod loader;
 pub mod machine;
 pub mod plan;

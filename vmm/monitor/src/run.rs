@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use unik_abi::control::PORT_BATCH;
-use unik_devices::rng::Rng;
 use unik_host::clock;
 use unik_host::poll::{self, Watch};
 use unik_host::signals::SignalFd;
@@ -19,8 +18,6 @@ use crate::handover::Handover;
 use crate::input::{Input, Wants};
 use crate::loader::Image;
 use crate::machine::console::Pump;
-use crate::machine::rng::{HostEntropy, RngWindow};
-use crate::machine::slot::Slot;
 use crate::machine::vcpus::{Ending, Entry, Running};
 use crate::machine::{self, Machine, Size};
 use crate::plan::Plan;
@@ -58,7 +55,7 @@ pub fn run(args: &RunArgs, clock: Clock) -> Result<u8, Error> {
     timings.mark("image mapped");
     let mut records = plan.records.clone();
     let streams = Streams::connect(&mut machine, &mut records)?;
-    attach_entropy(&mut machine);
+    machine.attach_entropy();
     let guest = Guest::of(&machine);
     complete(&mut records, &plan, &guest);
     let entry = enter(&image, &machine, &records)?;
@@ -101,13 +98,6 @@ impl Guest {
             tsc_offset: machine.tsc_offset,
         }
     }
-}
-
-fn attach_entropy(machine: &mut Machine) {
-    let place = machine.next_place();
-    let mem = machine.ram.view().clone();
-    let slot = Slot::new(Rng::new(HostEntropy), mem, place.line);
-    machine.attach(Arc::new(RngWindow(slot)));
 }
 
 /// Adds what only the machine knows.

@@ -31,6 +31,11 @@ impl Clock {
             start: unik_host::clock::tsc(),
         }
     }
+
+    /// Counter steps since the start.
+    pub fn steps(&self) -> u64 {
+        unik_host::clock::tsc().saturating_sub(self.start)
+    }
 }
 
 /// The phases in the order in which they are reached.

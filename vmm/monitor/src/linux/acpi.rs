@@ -2,16 +2,19 @@
 //!
 //! Stock kernels find virtio-mmio devices through `LNRO0005` devices and nothing else. Source: ACPI specification 6.5.
 
+use acpi_tables::Aml;
 use acpi_tables::aml::{
-    self, Device, EISAName, IO, Interrupt, Memory32Fixed, Method, Name, Notify, Path, ResourceTemplate, Scope,
+    self, Device, EISAName, IO, Interrupt, Memory32Fixed, Method, Name, Notify, Path,
+    ResourceTemplate, Scope,
 };
 use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace as Space, GAS};
-use acpi_tables::madt::{EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic};
+use acpi_tables::madt::{
+    EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic,
+};
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
-use acpi_tables::Aml;
 use unik_abi::layout::{IOAPIC_PADDR, VIRTIO_GSI_BASE, VIRTIO_MMIO_PADDR, VIRTIO_MMIO_STRIDE};
 
 use super::layout;
@@ -29,7 +32,10 @@ pub const SLEEP_TYPE_OFF: u8 = 5;
 
 /// All tables for a machine with this many vCPUs and virtio devices, as they are to lie at `base`; the RSDP comes first.
 pub fn tables(base: u64, cpus: u8, devices: usize) -> Vec<u8> {
-    let mut area = Area { base, bytes: vec![0; Rsdp::len().next_multiple_of(16)] };
+    let mut area = Area {
+        base,
+        bytes: vec![0; Rsdp::len().next_multiple_of(16)],
+    };
     let dsdt = area.put(&bytes(&dsdt(devices)));
     let fadt = area.put(&bytes(&fadt(dsdt)));
     let madt = area.put(&bytes(&madt(cpus)));
@@ -64,7 +70,13 @@ fn bytes(table: &dyn Aml) -> Vec<u8> {
 }
 
 fn port(address: u16) -> GAS {
-    GAS::new(Space::SystemIo, 8, 0, AccessSize::ByteAccess, address.into())
+    GAS::new(
+        Space::SystemIo,
+        8,
+        0,
+        AccessSize::ByteAccess,
+        address.into(),
+    )
 }
 
 fn fadt(dsdt: u64) -> acpi_tables::fadt::FADT {
@@ -84,7 +96,12 @@ fn fadt(dsdt: u64) -> acpi_tables::fadt::FADT {
 }
 
 fn madt(cpus: u8) -> MADT {
-    let mut madt = MADT::new(OEM, TABLE, REVISION, LocalInterruptController::Address(LOCAL_APIC));
+    let mut madt = MADT::new(
+        OEM,
+        TABLE,
+        REVISION,
+        LocalInterruptController::Address(LOCAL_APIC),
+    );
     for id in 0..cpus {
         madt.add_structure(ProcessorLocalApic::new(id, id, EnabledStatus::Enabled));
     }
@@ -110,10 +127,19 @@ fn virtio(index: usize, out: &mut Vec<u8>) {
     let interrupt = Interrupt::new(true, true, false, false, VIRTIO_GSI_BASE + index as u32);
     let (number, one) = (index as u32, aml::ONE);
     let resources = ResourceTemplate::new(vec![&registers, &interrupt]);
-    let (hid, uid) = (Name::new("_HID".into(), &"LNRO0005"), Name::new("_UID".into(), &number));
-    let (coherent, settings) = (Name::new("_CCA".into(), &one), Name::new("_CRS".into(), &resources));
+    let (hid, uid) = (
+        Name::new("_HID".into(), &"LNRO0005"),
+        Name::new("_UID".into(), &number),
+    );
+    let (coherent, settings) = (
+        Name::new("_CCA".into(), &one),
+        Name::new("_CRS".into(), &resources),
+    );
     let path = format!("V{index:03}");
-    in_system_bus(&Device::new(Path::new(&path), vec![&hid, &uid, &coherent, &settings]), out);
+    in_system_bus(
+        &Device::new(Path::new(&path), vec![&hid, &uid, &coherent, &settings]),
+        out,
+    );
 }
 
 fn serial(out: &mut Vec<u8>) {
@@ -121,32 +147,53 @@ fn serial(out: &mut Vec<u8>) {
     let interrupt = Interrupt::new(true, true, false, false, layout::COM1_GSI);
     let resources = ResourceTemplate::new(vec![&ports, &interrupt]);
     let (id, zero) = (EISAName::new("PNP0501"), aml::ZERO);
-    let (hid, uid) = (Name::new("_HID".into(), &id), Name::new("_UID".into(), &zero));
+    let (hid, uid) = (
+        Name::new("_HID".into(), &id),
+        Name::new("_UID".into(), &zero),
+    );
     let settings = Name::new("_CRS".into(), &resources);
-    in_system_bus(&Device::new("COM1".into(), vec![&hid, &uid, &settings]), out);
+    in_system_bus(
+        &Device::new("COM1".into(), vec![&hid, &uid, &settings]),
+        out,
+    );
 }
 
 fn panic_port(out: &mut Vec<u8>) {
     let ports = IO::new(layout::PANIC, layout::PANIC, 1, 1);
     let resources = ResourceTemplate::new(vec![&ports]);
-    let (hid, settings) = (Name::new("_HID".into(), &"QEMU0001"), Name::new("_CRS".into(), &resources));
+    let (hid, settings) = (
+        Name::new("_HID".into(), &"QEMU0001"),
+        Name::new("_CRS".into(), &resources),
+    );
     let (present, sta) = (0xfu8, "_STA");
     let status = Name::new(sta.into(), &present);
-    in_system_bus(&Device::new("PVPN".into(), vec![&hid, &status, &settings]), out);
+    in_system_bus(
+        &Device::new("PVPN".into(), vec![&hid, &status, &settings]),
+        out,
+    );
 }
 
 /// The power button, the device that reports its press, and the sleep type of "off".
 fn power(out: &mut Vec<u8>) {
     let (button, zero) = (EISAName::new("PNP0C0C"), aml::ZERO);
-    let (hid, uid) = (Name::new("_HID".into(), &button), Name::new("_UID".into(), &zero));
+    let (hid, uid) = (
+        Name::new("_HID".into(), &button),
+        Name::new("_UID".into(), &zero),
+    );
     in_system_bus(&Device::new("PWRB".into(), vec![&hid, &uid]), out);
     let interrupt = Interrupt::new(true, true, false, false, layout::BUTTON_GSI);
     let resources = ResourceTemplate::new(vec![&interrupt]);
-    let (hid, settings) = (Name::new("_HID".into(), &"ACPI0013"), Name::new("_CRS".into(), &resources));
+    let (hid, settings) = (
+        Name::new("_HID".into(), &"ACPI0013"),
+        Name::new("_CRS".into(), &resources),
+    );
     let (pressed, target) = (0x80u8, Path::new("\\_SB_.PWRB"));
     let notify = Notify::new(&target, &pressed);
     let event = Method::new("_EVT".into(), 1, true, vec![&notify]);
-    in_system_bus(&Device::new("GED_".into(), vec![&hid, &uid, &settings, &event]), out);
+    in_system_bus(
+        &Device::new("GED_".into(), vec![&hid, &uid, &settings, &event]),
+        out,
+    );
     let (kind, none) = (SLEEP_TYPE_OFF, aml::ZERO);
     let package = aml::Package::new(vec![&kind, &none, &none, &none]);
     Name::new("_S5_".into(), &package).to_aml_bytes(out);
@@ -155,7 +202,6 @@ fn power(out: &mut Vec<u8>) {
 fn in_system_bus(device: &Device<'_>, out: &mut Vec<u8>) {
     Scope::new("\\_SB_".into(), vec![device]).to_aml_bytes(out);
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -170,7 +216,8 @@ mod tests {
         let area = tables(layout::ACPI, 16, 19);
         assert!(area.len() as u64 <= layout::HIGH_START - layout::ACPI);
         let at = |address: u64| &area[(address - layout::ACPI) as usize..];
-        let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let word =
+            |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         let table = |address: u64| {
             let bytes = at(address);
             let len = u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize;
@@ -181,7 +228,10 @@ mod tests {
         let xsdt = table(word(&area, 24));
         let (fadt, madt) = (table(word(&xsdt, 36)), table(word(&xsdt, 44)));
         let dsdt = table(word(&fadt, 140));
-        assert_eq!((&fadt[..4], &madt[..4], &dsdt[..4]), (&b"FACP"[..], &b"APIC"[..], &b"DSDT"[..]));
+        assert_eq!(
+            (&fadt[..4], &madt[..4], &dsdt[..4]),
+            (&b"FACP"[..], &b"APIC"[..], &b"DSDT"[..])
+        );
         assert_eq!(dsdt.windows(8).filter(|w| w == b"LNRO0005").count(), 19);
         assert_eq!(madt.len(), 44 + 16 * 8 + 12);
     }

@@ -36,7 +36,10 @@ impl Handover<'_> {
     /// Writes everything that the kernel's protocol asks for.
     pub fn write(&self, mem: &GuestMemoryMmap) -> Result<(), GuestMemoryError> {
         mem.write_slice(self.cmdline.as_bytes(), GuestAddress(layout::COMMAND_LINE))?;
-        mem.write_obj(0u8, GuestAddress(layout::COMMAND_LINE + self.cmdline.len() as u64))?;
+        mem.write_obj(
+            0u8,
+            GuestAddress(layout::COMMAND_LINE + self.cmdline.len() as u64),
+        )?;
         match self.kernel.protocol {
             Protocol::Linux64 => {
                 mem.write_obj(self.zero_page(), GuestAddress(layout::ZERO_PAGE))?;
@@ -48,7 +51,11 @@ impl Handover<'_> {
     }
 
     fn zero_page(&self) -> boot_params {
-        let mut params = boot_params { hdr: self.kernel.header, acpi_rsdp_addr: self.rsdp, ..Default::default() };
+        let mut params = boot_params {
+            hdr: self.kernel.header,
+            acpi_rsdp_addr: self.rsdp,
+            ..Default::default()
+        };
         params.hdr.type_of_loader = LOADER_TYPE;
         params.hdr.cmd_line_ptr = layout::COMMAND_LINE as u32;
         params.hdr.cmdline_size = self.cmdline.len() as u32;
@@ -58,8 +65,12 @@ impl Handover<'_> {
         }
         let map = memory_map(self.regions);
         params.e820_entries = map.len() as u8;
-        for (entry, &(addr, size, type_)) in params.e820_table.iter_mut().zip(&map) {
-            *entry = boot_e820_entry { addr, size, type_ };
+        for (entry, &(addr, size, kind)) in params.e820_table.iter_mut().zip(&map) {
+            *entry = boot_e820_entry {
+                addr,
+                size,
+                r#type: kind,
+            };
         }
         params
     }
@@ -81,7 +92,10 @@ impl Handover<'_> {
         write_words(mem, layout::ZERO_PAGE, &words)?;
         let Initrd { start, len } = self.initrd.unwrap_or_default();
         write_words(mem, modules, &[start, len, 0, 0])?;
-        let entries: Vec<u64> = map.iter().flat_map(|&(addr, size, kind)| [addr, size, kind.into()]).collect();
+        let entries: Vec<u64> = map
+            .iter()
+            .flat_map(|&(addr, size, kind)| [addr, size, kind.into()])
+            .collect();
         write_words(mem, map_at, &entries)
     }
 }
@@ -90,7 +104,11 @@ impl Handover<'_> {
 fn memory_map(regions: &[Region]) -> Vec<(u64, u64, u32)> {
     let mut map = vec![
         (0, layout::LOW_END, E820_RAM),
-        (layout::LOW_END, layout::HIGH_START - layout::LOW_END, E820_RESERVED),
+        (
+            layout::LOW_END,
+            layout::HIGH_START - layout::LOW_END,
+            E820_RESERVED,
+        ),
     ];
     for region in regions {
         let (start, end) = (region.gpa.max(layout::HIGH_START), region.gpa + region.len);
@@ -110,7 +128,11 @@ fn write_words(mem: &GuestMemoryMmap, at: u64, words: &[u64]) -> Result<(), Gues
 fn write_page_tables(mem: &GuestMemoryMmap) -> Result<(), GuestMemoryError> {
     const TABLE: u64 = 0x3; // present, writable
     const LARGE: u64 = 0x83; // and a large page
-    let (root, pointers, directories) = (layout::PAGE_TABLES, layout::PAGE_TABLES + 0x1000, layout::PAGE_TABLES + 0x2000);
+    let (root, pointers, directories) = (
+        layout::PAGE_TABLES,
+        layout::PAGE_TABLES + 0x1000,
+        layout::PAGE_TABLES + 0x2000,
+    );
     write_words(mem, root, &[pointers | TABLE])?;
     let tables: Vec<u64> = (0..4).map(|i| (directories + i * 0x1000) | TABLE).collect();
     write_words(mem, pointers, &tables)?;
@@ -125,14 +147,34 @@ mod tests {
 
     fn kernel(protocol: Protocol) -> Loaded {
         let header = setup_header::default();
-        Loaded { entry: 0x100_0200, protocol, header, end: 0x200_0000, initrd_max: 0x7fff_ffff, cmdline_max: 2047 }
+        Loaded {
+            entry: 0x100_0200,
+            protocol,
+            header,
+            end: 0x200_0000,
+            initrd_max: 0x7fff_ffff,
+            cmdline_max: 2047,
+        }
     }
 
     fn written(protocol: Protocol) -> GuestMemoryMmap {
         let mem = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
-        let regions = [Region { gpa: 0, len: 64 << 20, host: 0 }];
-        let initrd = Some(Initrd { start: 0x300_0000, len: 77 });
-        let handover = Handover { regions: &regions, kernel: &kernel(protocol), cmdline: "a=b", initrd, rsdp: layout::ACPI };
+        let regions = [Region {
+            gpa: 0,
+            len: 64 << 20,
+            host: 0,
+        }];
+        let initrd = Some(Initrd {
+            start: 0x300_0000,
+            len: 77,
+        });
+        let handover = Handover {
+            regions: &regions,
+            kernel: &kernel(protocol),
+            cmdline: "a=b",
+            initrd,
+            rsdp: layout::ACPI,
+        };
         handover.write(&mem).unwrap();
         mem
     }
@@ -140,8 +182,14 @@ mod tests {
     #[test]
     fn the_zero_page_is_as_the_boot_protocol_says() {
         let mem = written(Protocol::Linux64);
-        let at = |offset: u64| mem.read_obj::<u32>(GuestAddress(layout::ZERO_PAGE + offset)).unwrap();
-        assert_eq!((at(0x228), at(0x218), at(0x21c)), (layout::COMMAND_LINE as u32, 0x300_0000, 77));
+        let at = |offset: u64| {
+            mem.read_obj::<u32>(GuestAddress(layout::ZERO_PAGE + offset))
+                .unwrap()
+        };
+        assert_eq!(
+            (at(0x228), at(0x218), at(0x21c)),
+            (layout::COMMAND_LINE as u32, 0x300_0000, 77)
+        );
         assert_eq!((at(0x70), at(0x1e8) & 0xff), (layout::ACPI as u32, 3));
         let word = |at: u64| mem.read_obj::<u64>(GuestAddress(at)).unwrap();
         assert_eq!(word(layout::GDT + 0x10), GDT[2]);
@@ -155,6 +203,12 @@ mod tests {
         assert_eq!(word(layout::ZERO_PAGE) as u32, START_MAGIC);
         assert_eq!(word(word(layout::ZERO_PAGE + 16)), 0x300_0000);
         assert_eq!(word(layout::ZERO_PAGE + 32), layout::ACPI);
-        assert_eq!((word(word(layout::ZERO_PAGE + 40) + 8), word(layout::ZERO_PAGE + 48)), (layout::LOW_END, 3));
+        assert_eq!(
+            (
+                word(word(layout::ZERO_PAGE + 40) + 8),
+                word(layout::ZERO_PAGE + 48)
+            ),
+            (layout::LOW_END, 3)
+        );
     }
 }

@@ -15,7 +15,7 @@ pub mod supervisor;
 use std::io::Write;
 use std::sync::Arc;
 
-use unik_abi::control::MAX_VCPUS;
+use unik_abi::MAX_VCPUS;
 use unik_host::signals::SignalFd;
 use vm_memory::{Bytes, GuestAddress};
 
@@ -58,28 +58,37 @@ pub fn run(args: &LinuxArgs, clock: Clock) -> Result<u8, Error> {
     let first = machine::prepare()?;
     let kernel = Kernel::open(&args.kernel)?;
     let protocol = protocol(args.entry, &kernel)?;
-    let size = Size { memory: args.memory, cpus: cpus(args.cpus)? };
+    let size = Size {
+        memory: args.memory,
+        cpus: cpus(args.cpus)?,
+    };
     let mut machine = Machine::new(first, size)?;
     timings.mark("VM ready");
     let loaded = kernel.load(&mut machine.ram, protocol)?;
-    let initrd = args.initrd.as_ref().map(|path| load_initrd(path, &loaded, &mut machine.ram)).transpose()?;
+    let initrd = args
+        .initrd
+        .as_ref()
+        .map(|path| load_initrd(path, &loaded, &mut machine.ram))
+        .transpose()?;
     timings.mark("kernel mapped");
     machine.attach_entropy();
-    let serial = SerialLine::new(machine.line(layout::COM1_GSI)).map_err(Error::host("create an event"))?;
+    let serial =
+        SerialLine::new(machine.line(layout::COM1_GSI)).map_err(Error::host("create an event"))?;
     let serial = Arc::new(serial);
     machine.set_ports(Arc::new(LinuxPorts {
         serial: Arc::clone(&serial),
         power: Power::default(),
-        boot_timer: args.boot_timer.then_some(clock),
+        boot_timer: args.boot_timer.then_some((clock, machine.tsc_khz)),
     }));
     hand_over(args, &machine, &loaded, initrd)?;
+    let tsc_khz = machine.tsc_khz;
     let button = machine.line(layout::BUTTON_GSI);
     let running = machine.power_on(Entry::Linux(start(&loaded)))?;
     timings.mark("guest entered");
     let code = Supervisor::new(running, serial, button)?.watch(signals)?;
     if let Some(format) = args.timings {
         timings.mark("monitor done");
-        say(&timings.render(format, unik_host::clock::tsc_khz()));
+        say(&timings.render(format, tsc_khz));
     }
     Ok(code)
 }
@@ -97,17 +106,39 @@ fn protocol(choice: EntryChoice, kernel: &Kernel) -> Result<Protocol, LinuxError
         EntryChoice::Auto | EntryChoice::Linux64 => (Protocol::Linux64, "64-bit"),
         EntryChoice::Pvh => (Protocol::Pvh, "PVH"),
     };
-    kernel.offers(wanted).then_some(wanted).ok_or(LinuxError::Entry(name))
+    kernel
+        .offers(wanted)
+        .then_some(wanted)
+        .ok_or(LinuxError::Entry(name))
 }
 
-fn hand_over(args: &LinuxArgs, machine: &Machine, kernel: &Loaded, initrd: Option<Initrd>) -> Result<(), Error> {
-    let cmdline = if args.bare_cmdline { args.cmdline.clone() } else { format!("{CMDLINE} {}", args.cmdline) };
+fn hand_over(
+    args: &LinuxArgs,
+    machine: &Machine,
+    kernel: &Loaded,
+    initrd: Option<Initrd>,
+) -> Result<(), Error> {
+    let cmdline = if args.bare_cmdline {
+        args.cmdline.clone()
+    } else {
+        format!("{CMDLINE} {}", args.cmdline)
+    };
     if cmdline.len() > kernel.cmdline_max {
-        return Err(KernelError::CommandLine { len: cmdline.len(), most: kernel.cmdline_max }.into());
+        return Err(KernelError::CommandLine {
+            len: cmdline.len(),
+            most: kernel.cmdline_max,
+        }
+        .into());
     }
     let tables = acpi::tables(layout::ACPI, machine.cpus(), machine.devices());
     let mem = machine.ram.view();
-    let handover = boot::Handover { regions: machine.ram.regions(), kernel, cmdline: &cmdline, initrd, rsdp: layout::ACPI };
+    let handover = boot::Handover {
+        regions: machine.ram.regions(),
+        kernel,
+        cmdline: &cmdline,
+        initrd,
+        rsdp: layout::ACPI,
+    };
     mem.write_slice(&tables, GuestAddress(layout::ACPI))
         .and_then(|()| handover.write(mem))
         .map_err(|_| crate::handover::HandoverError::NoRoom)?;

@@ -15,8 +15,8 @@ pub struct LinuxPorts {
     pub serial: Arc<SerialLine>,
     /// Ways to end.
     pub power: Power,
-    /// Says when the guest came up, where that was asked for.
-    pub boot_timer: Option<Clock>,
+    /// Says when the guest came up, where that was asked for: from when on, in steps of how many kHz.
+    pub boot_timer: Option<(Clock, u32)>,
 }
 
 impl Ports for LinuxPorts {
@@ -41,8 +41,13 @@ impl Ports for LinuxPorts {
     }
 
     fn memory_write(&self, address: u64, data: &[u8]) {
-        if let (BOOT_TIMER, [BOOT_TIMER_VALUE, ..], Some(clock)) = (address, data, self.boot_timer) {
-            super::say(&format!("boot timer: {:.3} ms\n", clock.elapsed().as_secs_f64() * 1e3));
+        if let (BOOT_TIMER, [BOOT_TIMER_VALUE, ..], Some((clock, khz))) =
+            (address, data, self.boot_timer)
+        {
+            super::say(&format!(
+                "boot timer: {:.3} ms\n",
+                clock.steps() as f64 / f64::from(khz.max(1))
+            ));
         }
     }
 }

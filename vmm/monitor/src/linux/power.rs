@@ -20,7 +20,9 @@ pub enum End {
 impl End {
     /// Undoes `as u32`.
     pub fn from_u32(value: u32) -> Option<Self> {
-        [Self::Off, Self::Reset, Self::Panic].into_iter().find(|end| *end as u32 == value)
+        [Self::Off, Self::Reset, Self::Panic]
+            .into_iter()
+            .find(|end| *end as u32 == value)
     }
 }
 
@@ -36,8 +38,12 @@ impl Power {
         /// ACPI 4.8.3.7: sleep enable, and the type's place.
         const SLEEP_ENABLE: u8 = 1 << 5;
         match (port, value) {
-            (layout::SLEEP_CONTROL, v) if v & SLEEP_ENABLE != 0 && v >> 2 & 7 == SLEEP_TYPE_OFF => Some(End::Off),
-            (layout::RESET, layout::RESET_VALUE) | (layout::KEYBOARD_COMMAND, 0xfe) => Some(self.reset()),
+            (layout::SLEEP_CONTROL, v) if v & SLEEP_ENABLE != 0 && v >> 2 & 7 == SLEEP_TYPE_OFF => {
+                Some(End::Off)
+            }
+            (layout::RESET, layout::RESET_VALUE) | (layout::KEYBOARD_COMMAND, 0xfe) => {
+                Some(self.reset())
+            }
             (layout::RESET_CONTROL, v) if v & 4 != 0 => Some(self.reset()),
             (layout::PANIC, v) if v & 1 != 0 => {
                 self.panicked.store(true, Ordering::Relaxed);
@@ -78,7 +84,13 @@ mod tests {
         for (port, value) in [(layout::RESET, 1), (0x64, 0xfe), (0xcf9, 6)] {
             assert_eq!(power.write(port, value), Some(End::Reset));
         }
-        for (port, value) in [(layout::SLEEP_CONTROL, 0x14), (layout::RESET, 0), (0x64, 0x20), (0xcf9, 2), (0x80, 0xff)] {
+        for (port, value) in [
+            (layout::SLEEP_CONTROL, 0x14),
+            (layout::RESET, 0),
+            (0x64, 0x20),
+            (0xcf9, 2),
+            (0x80, 0xff),
+        ] {
             assert_eq!(power.write(port, value), None);
         }
         assert_eq!(power.write(layout::PANIC, 1), None);

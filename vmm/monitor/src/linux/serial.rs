@@ -54,7 +54,11 @@ impl SerialLine {
     pub fn new(line: Line) -> io::Result<Self> {
         let (outbox, room) = (Outbox::default(), unik_host::event()?);
         let model = Serial::with_events(Wire(line), Room(room.try_clone()?), outbox.clone());
-        Ok(Self { model: Mutex::new(model), room, outbox })
+        Ok(Self {
+            model: Mutex::new(model),
+            room,
+            outbox,
+        })
     }
 
     /// The guest writes to the port `offset` from the first.
@@ -105,7 +109,8 @@ impl Outbox {
     pub fn carry_to(&self, stream: File) -> io::Result<JoinHandle<()>> {
         let outbox = self.clone();
         let name = std::thread::Builder::new().name("unik-serial".into());
-        name.stack_size(64 << 10).spawn(move || outbox.carry(stream))
+        name.stack_size(64 << 10)
+            .spawn(move || outbox.carry(stream))
     }
 
     fn carry(&self, mut stream: File) {
@@ -153,7 +158,9 @@ impl Write for Outbox {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let (waiting, changed) = &*self.0;
         let full = |now: &mut Waiting| now.bytes.len() >= LIMIT && !now.closed;
-        let mut now = changed.wait_while(lock(waiting), full).unwrap_or_else(PoisonError::into_inner);
+        let mut now = changed
+            .wait_while(lock(waiting), full)
+            .unwrap_or_else(PoisonError::into_inner);
         if !now.closed {
             now.bytes.extend_from_slice(data);
             if !now.writing && now.bytes.len() == data.len() {
@@ -181,7 +188,9 @@ mod tests {
     fn what_is_sent_arrives_in_order_and_the_buffer_is_bounded() {
         let (mut reader, writer) = io::pipe().unwrap();
         let mut outbox = Outbox::default();
-        let thread = outbox.carry_to(File::from(std::os::fd::OwnedFd::from(writer))).unwrap();
+        let thread = outbox
+            .carry_to(File::from(std::os::fd::OwnedFd::from(writer)))
+            .unwrap();
         let sender = std::thread::spawn(move || {
             for i in 0..300_000u32 {
                 outbox.write_all(&[i as u8]).unwrap();

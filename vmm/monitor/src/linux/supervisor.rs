@@ -16,6 +16,7 @@ use unik_host::terminal::{self, Raw};
 use super::power::End;
 use super::say;
 use super::serial::SerialLine;
+use crate::control::LastWords;
 use crate::error::Error;
 use crate::exit_codes;
 use crate::machine::interrupts::Line;
@@ -54,11 +55,20 @@ impl Supervisor {
     /// Takes over the standard streams for a running machine.
     pub fn new(running: Running, serial: Arc<SerialLine>, button: Line) -> Result<Self, Error> {
         let own = |fd: std::os::fd::BorrowedFd<'_>| {
-            fd.try_clone_to_owned().map(File::from).map_err(Error::host("use a standard stream"))
+            fd.try_clone_to_owned()
+                .map(File::from)
+                .map_err(Error::host("use a standard stream"))
         };
         let (stdin, stdout) = (own(io::stdin().as_fd())?, own(io::stdout().as_fd())?);
-        serial.outbox().carry_to(stdout).map_err(Error::host("start a thread"))?;
-        let raw = if stdin.is_terminal() && !terminal::in_background(&stdin) { Raw::enter(&stdin) } else { None };
+        serial
+            .outbox()
+            .carry_to(stdout)
+            .map_err(Error::host("start a thread"))?;
+        let raw = if stdin.is_terminal() && !terminal::in_background(&stdin) {
+            Raw::enter(&stdin)
+        } else {
+            None
+        };
         Ok(Self {
             running,
             serial,
@@ -84,7 +94,8 @@ impl Supervisor {
                 Watch::readable(&self.stdin).only_if(listen),
                 Watch::readable(self.serial.room()).only_if(!self.waiting.is_empty()),
             ];
-            poll::wait(&mut watches, self.timeout(background)).map_err(Error::host("wait for events"))?;
+            poll::wait(&mut watches, self.timeout(background))
+                .map_err(Error::host("wait for events"))?;
             if watches[0].ready {
                 break None;
             }
@@ -99,8 +110,13 @@ impl Supervisor {
     }
 
     fn timeout(&self, background: bool) -> Option<Duration> {
-        let patience = self.pressed.map(|(at, _)| (at + PATIENCE).saturating_duration_since(Instant::now()));
-        [background.then_some(FOREGROUND_CHECK), patience].into_iter().flatten().min()
+        let patience = self
+            .pressed
+            .map(|(at, _)| (at + PATIENCE).saturating_duration_since(Instant::now()));
+        [background.then_some(FOREGROUND_CHECK), patience]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Hands waiting input to the guest.
@@ -111,7 +127,7 @@ impl Supervisor {
     }
 
     fn signals(&mut self, signals: &mut SignalFd) -> Option<Ending> {
-        while let Some(signal) = signals.next() {
+        while let Some(signal) = signals.take() {
             let signal = signal as u8;
             if self.pressed.is_some() {
                 return Some(Ending::Stopped(signal));
@@ -131,7 +147,8 @@ impl Supervisor {
             Ok(0) => self.input_ended = true,
             Ok(n) if self.raw.is_some() => return buffer[..n].iter().any(|&byte| self.key(byte)),
             Ok(n) => self.waiting.extend_from_slice(&buffer[..n]),
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
             Err(_) => self.input_ended = true,
         }
         false
@@ -166,16 +183,29 @@ fn words(ending: &Ending) -> (String, u8) {
         Ending::Exit(value) => match End::from_u32(*value) {
             Some(End::Off) => (String::new(), 0),
             Some(End::Reset) => (String::new(), exit_codes::GUEST_RESET),
-            Some(End::Panic) | None => ("unik: the guest's kernel panicked\n".into(), exit_codes::CRASH),
+            Some(End::Panic) | None => (
+                "unik: the guest's kernel panicked\n".into(),
+                exit_codes::CRASH,
+            ),
         },
-        Ending::Crash { vcpu, cause, registers } => {
-            let cause = report::crash(cause);
-            let text = format!("unik: the guest crashed: {cause} (vCPU {vcpu})\n{}", report::dump(registers));
-            (text, exit_codes::CRASH)
+        Ending::Stopped(0) => (
+            "unik: ended from the terminal\n".into(),
+            exit_codes::STOPPED,
+        ),
+        Ending::Stopped(signal) => (
+            format!("unik: the guest was stopped by signal {signal}\n"),
+            exit_codes::signal(*signal),
+        ),
+        other => {
+            let words = LastWords::default();
+            let context = report::Context {
+                name: "the guest",
+                words: &words,
+                symbol: &|_| None,
+                quiet: false,
+            };
+            let report = context.report(other);
+            (report.text, report.code)
         }
-        Ending::Stopped(0) => ("unik: ended from the terminal\n".into(), exit_codes::STOPPED),
-        Ending::Stopped(signal) => (format!("unik: the guest was stopped by signal {signal}\n"), exit_codes::signal(*signal)),
-        Ending::Vanished => ("unik: the guest stopped without a report\n".into(), exit_codes::CRASH),
-        Ending::Host(error) => (format!("error: {error}\n"), exit_codes::HOST),
     }
 }

@@ -93,7 +93,9 @@ pub enum KernelError {
         end: u64,
     },
     /// The command line is too long.
-    #[error("the kernel command line has {len} bytes, this kernel takes at most {most}: shorten --cmdline")]
+    #[error(
+        "the kernel command line has {len} bytes, this kernel takes at most {most}: shorten --cmdline"
+    )]
     CommandLine {
         /// Its length.
         len: usize,
@@ -115,7 +117,11 @@ pub enum Protocol {
 #[derive(Debug)]
 enum Form {
     BzImage(Box<setup_header>),
-    Elf { loads: Vec<Load>, pvh: Option<u32>, entry: u64 },
+    Elf {
+        loads: Vec<Load>,
+        pvh: Option<u32>,
+        entry: u64,
+    },
 }
 
 /// A kernel file whose headers made sense.
@@ -155,7 +161,12 @@ impl Kernel {
         } else {
             elf(path, &file, len)?
         };
-        Ok(Self { path: path.into(), file, len, form })
+        Ok(Self {
+            path: path.into(),
+            file,
+            len,
+            form,
+        })
     }
 
     /// Whether the kernel can be entered in this way.
@@ -170,7 +181,11 @@ impl Kernel {
     }
 
     /// Puts the kernel into `ram`.
-    pub fn load(&self, ram: &mut GuestRam, protocol: Protocol) -> Result<Loaded, crate::error::Error> {
+    pub fn load(
+        &self,
+        ram: &mut GuestRam,
+        protocol: Protocol,
+    ) -> Result<Loaded, crate::error::Error> {
         match &self.form {
             Form::BzImage(header) => Ok(self.load_bzimage(header, ram)?),
             Form::Elf { loads, pvh, entry } => self.load_elf(loads, *pvh, *entry, ram, protocol),
@@ -181,10 +196,15 @@ impl Kernel {
         let start = header.pref_address.max(LOWEST);
         let end = start.saturating_add(u64::from(header.init_size));
         self.check_memory(end, ram)?;
-        let mut file = self.file.try_clone().map_err(|source| self.unreadable(source))?;
-        let loaded = BzImage::load(ram.view(), Some(GuestAddress(start)), &mut file, None).map_err(|error| {
-            KernelError::Damaged { path: self.path.clone(), why: error.to_string() }
-        })?;
+        let mut file = self
+            .file
+            .try_clone()
+            .map_err(|source| self.unreadable(source))?;
+        let loaded = BzImage::load(ram.view(), Some(GuestAddress(start)), &mut file, None)
+            .map_err(|error| KernelError::Damaged {
+                path: self.path.clone(),
+                why: error.to_string(),
+            })?;
         Ok(Loaded {
             entry: start + ENTRY_64,
             protocol: Protocol::Linux64,
@@ -215,7 +235,11 @@ impl Kernel {
             (Protocol::Pvh, Some(address)) => address.into(),
             _ => entry,
         };
-        let header = setup_header { header: u32::from_le_bytes(*b"HdrS"), version: 0x20f, ..Default::default() };
+        let header = setup_header {
+            header: u32::from_le_bytes(*b"HdrS"),
+            version: 0x20f,
+            ..Default::default()
+        };
         Ok(Loaded {
             entry,
             protocol,
@@ -245,14 +269,21 @@ impl Kernel {
             let read = self.file.read_exact_at(&mut bytes, offset + done);
             read.map_err(|source| self.unreadable(source))?;
             let written = ram.view().write_slice(&bytes, GuestAddress(at + done));
-            written.map_err(|_| KernelError::Damaged { path: self.path.clone(), why: format!("a segment at {at:#x} lies outside memory") })?;
+            written.map_err(|_| KernelError::Damaged {
+                path: self.path.clone(),
+                why: format!("a segment at {at:#x} lies outside memory"),
+            })?;
             done += bytes.len() as u64;
         }
         Ok(())
     }
 
     fn unreadable(&self, source: std::io::Error) -> KernelError {
-        KernelError::Read { what: "the kernel", path: self.path.clone(), source }
+        KernelError::Read {
+            what: "the kernel",
+            path: self.path.clone(),
+            source,
+        }
     }
 
     fn check_memory(&self, end: u64, ram: &GuestRam) -> Result<(), KernelError> {
@@ -260,7 +291,11 @@ impl Kernel {
         if memory::contains(ram.view(), LOWEST, end.saturating_sub(LOWEST)) && end > LOWEST {
             return Ok(());
         }
-        Err(KernelError::Memory { path: self.path.clone(), need: end.div_ceil(1 << 20), have: low >> 20 })
+        Err(KernelError::Memory {
+            path: self.path.clone(),
+            need: end.div_ceil(1 << 20),
+            have: low >> 20,
+        })
     }
 
     /// Bytes of the file.
@@ -276,7 +311,11 @@ impl Kernel {
 
 /// Opens a regular file.
 fn open(what: &'static str, path: &Path) -> Result<(File, u64), KernelError> {
-    let fail = |source| KernelError::Read { what, path: path.into(), source };
+    let fail = |source| KernelError::Read {
+        what,
+        path: path.into(),
+        source,
+    };
     let file = File::open(path).map_err(fail)?;
     let meta = file.metadata().map_err(fail)?;
     if meta.is_file() {
@@ -287,26 +326,43 @@ fn open(what: &'static str, path: &Path) -> Result<(File, u64), KernelError> {
 }
 
 fn bzimage(path: &Path, file: &File) -> Result<Form, KernelError> {
-    let foreign = |why: &str| KernelError::Foreign { path: path.into(), why: why.into() };
-    let mut bytes = [0; size_of::<setup_header>()];
-    file.read_exact_at(&mut bytes, SETUP_HEADER).map_err(|_| KernelError::Damaged {
+    let foreign = |why: &str| KernelError::Foreign {
         path: path.into(),
-        why: "the setup header is not complete".into(),
-    })?;
+        why: why.into(),
+    };
+    let mut bytes = [0; size_of::<setup_header>()];
+    file.read_exact_at(&mut bytes, SETUP_HEADER)
+        .map_err(|_| KernelError::Damaged {
+            path: path.into(),
+            why: "the setup header is not complete".into(),
+        })?;
     let header = *vm_memory::ByteValued::from_slice(&bytes).unwrap_or(&setup_header::default());
     if header.version < 0x20c || header.xloadflags & XLF_KERNEL_64 == 0 {
-        return Err(foreign("it is a bzImage without a 64-bit entry point (32 bits, or older than Linux 3.8)"));
+        return Err(foreign(
+            "it is a bzImage without a 64-bit entry point (32 bits, or older than Linux 3.8)",
+        ));
     }
     Ok(Form::BzImage(Box::new(header)))
 }
 
 fn elf(path: &Path, file: &File, len: u64) -> Result<Form, KernelError> {
     let elf = Elf::read(file, len).map_err(|error| match error {
-        ElfError::NotElf | ElfError::Machine(_) => KernelError::Foreign { path: path.into(), why: error.to_string() },
-        error => KernelError::Damaged { path: path.into(), why: error.to_string() },
+        ElfError::NotElf | ElfError::Machine(_) => KernelError::Foreign {
+            path: path.into(),
+            why: error.to_string(),
+        },
+        error => KernelError::Damaged {
+            path: path.into(),
+            why: error.to_string(),
+        },
     })?;
     let mut header = [0; 8];
-    file.read_exact_at(&mut header, 24).map_err(|source| KernelError::Read { what: "the kernel", path: path.into(), source })?;
+    file.read_exact_at(&mut header, 24)
+        .map_err(|source| KernelError::Read {
+            what: "the kernel",
+            path: path.into(),
+            source,
+        })?;
     let pvh = elf
         .note(b"Xen", XEN_ELFNOTE_PHYS32_ENTRY)
         .and_then(|desc| desc.get(..4)?.try_into().ok())
@@ -318,7 +374,11 @@ fn elf(path: &Path, file: &File, len: u64) -> Result<Form, KernelError> {
             why: "it is a program, not a kernel (it has segments below 1 MiB, or none)".into(),
         });
     }
-    Ok(Form::Elf { loads, pvh, entry: u64::from_le_bytes(header) })
+    Ok(Form::Elf {
+        loads,
+        pvh,
+        entry: u64::from_le_bytes(header),
+    })
 }
 
 /// An initial RAM disk in memory.
@@ -331,13 +391,25 @@ pub struct Initrd {
 }
 
 /// Maps the initial RAM disk as high as the kernel allows.
-pub fn load_initrd(path: &Path, kernel: &Loaded, ram: &mut GuestRam) -> Result<Initrd, crate::error::Error> {
+pub fn load_initrd(
+    path: &Path,
+    kernel: &Loaded,
+    ram: &mut GuestRam,
+) -> Result<Initrd, crate::error::Error> {
     let (file, len) = open("the initrd", path)?;
     let low = ram.regions().first().map_or(0, |region| region.len);
     let end = low.min(kernel.initrd_max.saturating_add(1)) / PAGE_SIZE * PAGE_SIZE;
-    let start = end.checked_sub(len.next_multiple_of(PAGE_SIZE)).filter(|&start| start >= kernel.end);
+    let start = end
+        .checked_sub(len.next_multiple_of(PAGE_SIZE))
+        .filter(|&start| start >= kernel.end);
     let Some(start) = start else {
-        return Err(KernelError::Initrd { path: path.into(), len, start: kernel.end, end }.into());
+        return Err(KernelError::Initrd {
+            path: path.into(),
+            len,
+            start: kernel.end,
+            end,
+        }
+        .into());
     };
     ram.map_file(&file, len, start)?;
     Ok(Initrd { start, len })

@@ -21,8 +21,19 @@ use super::slot::Window;
 
 const COM1_END: u16 = COM1 + serial::PORTS;
 
+/// What a kind of guest has at fixed places, in place of the usual ports.
+pub trait Ports: Send + Sync {
+    /// A guest's `out`; `Break` ends the machine.
+    fn write(&self, port: u16, data: &[u8]) -> ControlFlow<ExitValue>;
+    /// A guest's `in`; all of `data` is filled.
+    fn read(&self, port: u16, data: &mut [u8]);
+    /// A guest's write to an address where nothing is.
+    fn memory_write(&self, address: u64, data: &[u8]);
+}
+
 /// What ports and windows lead to.
 pub struct Bus {
+    ports: Option<Arc<dyn Ports>>,
     debug: Mutex<DebugPort<Stderr>>,
     serial: Mutex<SerialPort<Stderr>>,
     interrupts: Arc<Interrupts>,
@@ -39,8 +50,10 @@ impl Bus {
         interrupts: Arc<Interrupts>,
         windows: Vec<Arc<dyn Window>>,
         mem: GuestMemoryMmap,
+        ports: Option<Arc<dyn Ports>>,
     ) -> Self {
         Self {
+            ports,
             debug: Mutex::new(DebugPort::new(std::io::stderr())),
             serial: Mutex::new(SerialPort::new(std::io::stderr())),
             interrupts,
@@ -51,6 +64,9 @@ impl Bus {
 
     /// A guest's `out`. Ports without a device swallow it, as on a PC.
     pub fn port_write(&self, port: u16, data: &[u8]) -> ControlFlow<ExitValue> {
+        if let Some(ports) = &self.ports {
+            return ports.write(port, data);
+        }
         match port {
             PORT_DEBUG => lock(&self.debug).write(data),
             PORT_EXIT => return ControlFlow::Break(exit_port::value(data)),
@@ -102,6 +118,9 @@ impl Bus {
 
     /// A guest's `in`. Ports without a device read as all ones.
     pub fn port_read(&self, port: u16, data: &mut [u8]) {
+        if let Some(ports) = &self.ports {
+            return ports.read(port, data);
+        }
         match port {
             PORT_DEBUG => data.fill(debug_port::PRESENT),
             COM1..COM1_END => lock(&self.serial).read(port - COM1, data),
@@ -114,7 +133,11 @@ impl Bus {
         match self.target(addr) {
             Some((Target::Window(window), offset)) => window.write(offset, data),
             Some((Target::IoApic, offset)) => self.interrupts.write(offset, data),
-            None => {}
+            None => {
+                if let Some(ports) = &self.ports {
+                    ports.memory_write(addr, data);
+                }
+            }
         }
     }
 

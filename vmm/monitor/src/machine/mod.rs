@@ -15,14 +15,16 @@ pub mod vcpus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use unik_abi::layout;
+use unik_devices::rng::Rng;
 use unik_host::kvm::{self, Vm};
 use unik_host::memory::GuestRam;
 use unik_host::vcpu::Vcpu;
 
 use crate::error::Error;
-use bus::Bus;
+use bus::{Bus, Ports};
 use interrupts::{Interrupts, Line};
-use slot::Window;
+use rng::{HostEntropy, RngWindow};
+use slot::{Slot, Window};
 use vcpus::{Entry, FirstVcpu, Running};
 
 /// How large a machine is.
@@ -57,6 +59,7 @@ pub struct Machine {
     pub tsc_offset: i64,
     interrupts: Arc<Interrupts>,
     windows: Vec<Arc<dyn Window>>,
+    ports: Option<Arc<dyn Ports>>,
     first: FirstVcpu,
     others: Vec<Vcpu>,
 }
@@ -83,6 +86,7 @@ impl Machine {
             tsc_offset,
             interrupts,
             windows: Vec::new(),
+            ports: None,
             first,
             others,
         })
@@ -97,6 +101,33 @@ impl Machine {
             gsi,
             line: Line::new(Arc::clone(&self.interrupts), gsi),
         }
+    }
+
+    /// The wire to the interrupt pin `gsi`, for a device at a fixed place.
+    pub fn line(&self, gsi: u32) -> Line {
+        Line::new(Arc::clone(&self.interrupts), gsi)
+    }
+
+    /// Replaces the usual ports.
+    pub fn set_ports(&mut self, ports: Arc<dyn Ports>) {
+        self.ports = Some(ports);
+    }
+
+    /// Number of vCPUs.
+    pub fn cpus(&self) -> u8 {
+        self.others.len() as u8 + 1
+    }
+
+    /// Number of attached devices.
+    pub fn devices(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Attaches a virtio-rng over the host's generator.
+    pub fn attach_entropy(&mut self) {
+        let place = self.next_place();
+        let slot = Slot::new(Rng::new(HostEntropy), self.ram.view().clone(), place.line);
+        self.attach(Arc::new(RngWindow(slot)));
     }
 
     /// Puts a device into [`Self::next_place`].
@@ -123,6 +154,7 @@ impl Machine {
             self.interrupts,
             self.windows,
             self.ram.view().clone(),
+            self.ports,
         ));
         self.first.start(self.vm, bus, entry, self.others)
     }

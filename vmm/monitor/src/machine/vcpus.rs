@@ -16,7 +16,7 @@ use unik_host::exit::{Exit, InternalError};
 use unik_host::kick::Kicker;
 use unik_host::kvm::{Kvm, KvmError, Vm};
 use unik_host::signals;
-use unik_host::vcpu::{Registers, Vcpu};
+use unik_host::vcpu::{LongStart, Registers, Vcpu};
 
 use super::bus::Bus;
 use super::lock;
@@ -83,6 +83,24 @@ pub enum Entry {
         placed: Placed,
         /// Switch extended state on.
         extended: bool,
+    },
+    /// As a Linux kernel wants it.
+    Linux(LinuxStart),
+}
+
+/// Ways into a Linux kernel.
+#[derive(Clone, Copy, Debug)]
+pub enum LinuxStart {
+    /// In 64-bit mode.
+    Long(LongStart),
+    /// By PVH.
+    Pvh {
+        /// 32-bit entry point.
+        entry: u32,
+        /// For `ebx`.
+        start_info: u32,
+        /// For `esp`.
+        stack: u32,
     },
 }
 
@@ -247,14 +265,24 @@ fn first(
         return Some(Ending::Host(error));
     }
     let Go { entry, bus } = word.recv().ok()?;
-    let Entry::Pvh {
-        address,
-        placed,
-        extended,
-    } = entry;
-    let xcr0 = policy.xcr0().filter(|_| extended);
     let vcpu = &adopted.vcpu;
-    match vcpu.enter_pvh(address, placed.start_info, placed.stack, xcr0) {
+    let entered = match entry {
+        Entry::Pvh {
+            address,
+            placed,
+            extended,
+        } => {
+            let xcr0 = policy.xcr0().filter(|_| extended);
+            vcpu.enter_pvh(address, placed.start_info, placed.stack, xcr0)
+        }
+        Entry::Linux(LinuxStart::Long(start)) => vcpu.enter_long(&start),
+        Entry::Linux(LinuxStart::Pvh {
+            entry,
+            start_info,
+            stack,
+        }) => vcpu.enter_pvh(entry, start_info, stack, None),
+    };
+    match entered {
         Ok(()) => run(adopted, &bus),
         Err(error) => Some(Ending::Host(error)),
     }
