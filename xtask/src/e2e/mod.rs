@@ -25,7 +25,7 @@ use tools::Tools;
 /// `e2e`
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {
-    /// Only tests whose line contains this, such as `hello/plain`, `kvm`, `unbound 4 cpu` (repeatable: all must match)
+    /// Only tests whose line contains this, such as `hello/plain`, `kvm`, `unbound 4 cpu`, `suite/regex` (repeatable: all must match)
     pub filter: Vec<String>,
     /// Runs at the same time; the number of CPUs when absent
     #[arg(short, long)]
@@ -42,12 +42,15 @@ pub struct Args {
 pub fn e2e(args: &Args) -> Result<Tally> {
     let tools = Tools::build(args.release)?;
     let kvm = kvm_or_refuse()?;
-    let mut subjects = subject::examples(&tools)?;
-    subjects.extend(subject::foreign(&tools)?);
-    if !args.own {
-        subjects.extend(third_party::subjects(&tools)?);
+    let mut tally = Tally::default();
+    if !args.filter.iter().any(|f| f.starts_with("suite/")) {
+        let mut subjects = subject::examples(&tools)?;
+        subjects.extend(subject::foreign(&tools)?);
+        if !args.own {
+            subjects.extend(third_party::subjects(&tools)?);
+        }
+        tally.add(run_all(&tools, &subjects, args, kvm)?);
     }
-    let mut tally = run_all(&tools, &subjects, args, kvm)?;
     if !args.own && kvm {
         tally.add(suites::run(&tools, args)?);
     }

@@ -4,11 +4,13 @@
 //! `/dev/kvm` to our monitor.
 //!
 //! - [`debian`]: the packages it needs. [`modules`], [`cpio`]: kernel modules and RAM disks.
-//! - [`outer`]: the machine. [`unikernels`]: the tests of images in it.
+//! - [`outer`]: the machine. [`unikernels`]: the tests of images in it. [`linux`] and [`guest`]: stock Linux guests in it.
 
 pub mod build;
 pub mod cpio;
 pub mod debian;
+pub mod guest;
+pub mod linux;
 pub mod modules;
 pub mod outer;
 pub mod unikernels;
@@ -92,7 +94,11 @@ pub fn lab(args: &Args) -> Result<()> {
     }
     match &args.command {
         Some(Command::Run(run)) => run_image(&parts.maker, base.to_vec(), run),
-        None => unikernels::tests(&parts, &args.filter)?.verdict(),
+        None => {
+            let mut tally = linux::tests(&parts, &args.filter)?;
+            tally.add(unikernels::tests(&parts, &args.filter)?);
+            tally.verdict()
+        }
     }
 }
 

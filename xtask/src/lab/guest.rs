@@ -1,0 +1,117 @@
+//! What our monitor boots inside the laboratory: the stock kernel in two forms, and a small user space.
+
+use super::cpio::Archive;
+use super::debian::{Debian, Kernel};
+use super::modules::Modules;
+use anyhow::{Context, Result, ensure};
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+/// Modules of the inner guest.
+const MODULES: [&str; 4] = ["virtio-mmio", "virtio-blk", "virtio-rng", "pvpanic-mmio"];
+
+/// The inner guest's first process: loads modules, says that it is up, runs the word after `lab.run=` on the command line.
+/// The boot timer's address is the monitor's (`unik-vmm linux --boot-timer`).
+const INIT: &str = r#"#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /tmp /mnt /run
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t devtmpfs dev /dev
+/bin/busybox devmem 0xcffff000 8 123
+/bin/busybox --install -s /bin
+mount -t sysfs sys /sys
+mount -t tmpfs tmp /tmp
+while read -r module; do insmod "$module"; done < /etc/lab-modules
+echo "guest: up, $(nproc) cpus, $(uname -r)"
+for word in $(cat /proc/cmdline); do
+  case "$word" in lab.run=*) test="${word#lab.run=}" ;; esac
+done
+sh "/tests/$test"
+echo "guest: $test ended with $?"
+poweroff -f
+"#;
+
+/// Scripts that run inside the inner guest.
+pub const TESTS: &[(&str, &str)] = &[
+    ("nothing", ""),
+    ("reboot", "reboot -f; sleep 10"),
+    ("panic", "echo c > /proc/sysrq-trigger; sleep 10"),
+    (
+        "devices",
+        "set -e\ncat /proc/iomem /proc/interrupts /proc/cpuinfo | grep -E 'LNRO|virtio|ttyS|Local timer|model name|flags' | cut -c1-100\ncat /sys/devices/system/clocksource/clocksource0/current_clocksource\ncat /sys/class/misc/hw_random/rng_current\nhead -c 64 /dev/hwrng | wc -c",
+    ),
+    (
+        "disk",
+        "set -e\nls -l /sys/block\ncat /sys/block/vda/serial; echo\nmount -t ext4 /dev/vda /mnt\ncat /mnt/hello\ndd if=/dev/urandom of=/mnt/big bs=1M count=8 2>/dev/null\nsync\nmd5sum /mnt/big > /mnt/sum\numount /mnt\necho 3 > /proc/sys/vm/drop_caches\nmount -t ext4 /dev/vda /mnt\nmd5sum -c /mnt/sum\nfstrim -v /mnt\numount /mnt",
+    ),
+    (
+        "read-only",
+        "set -e\ncat /sys/block/vda/ro\n! dd if=/dev/zero of=/dev/vda bs=512 count=1\nmount -t ext4 -o ro,noload /dev/vda /mnt\ncat /mnt/hello",
+    ),
+];
+
+/// Takes the ELF kernel out of a bzImage. Debian packs with LZ4's legacy frame: a magic number, then blocks, each after its
+/// length as 4 bytes; each unpacks to at most 8 MiB.
+pub fn vmlinux(kernel: &Kernel) -> Result<Vec<u8>> {
+    const MAGIC: [u8; 4] = 0x184c_2102u32.to_le_bytes();
+    const BLOCK: usize = 8 << 20;
+    let image =
+        std::fs::read(&kernel.bzimage).with_context(|| kernel.bzimage.display().to_string())?;
+    let word = |at: usize| {
+        image
+            .get(at..at + 4)
+            .and_then(|b| b.try_into().ok())
+            .map(u32::from_le_bytes)
+            .context("a bzImage that is too short")
+    };
+    let setup = (usize::from(*image.get(0x1f1).context("a bzImage that is too short")?) + 1) * 512;
+    let start = setup + word(0x248)? as usize;
+    // The last 4 bytes are the unpacked length.
+    let end = start + word(0x24c)? as usize - 4;
+    ensure!(
+        image.get(start..start + 4) == Some(&MAGIC[..]),
+        "Debian's kernel is no longer packed with LZ4: the laboratory cannot unpack it"
+    );
+    let (mut at, mut out) = (start + 4, Vec::with_capacity(word(end)? as usize));
+    while at + 4 <= end {
+        let len = word(at)? as usize;
+        let block = image
+            .get(at + 4..at + 4 + len)
+            .context("a block of the kernel is cut short")?;
+        out.extend(
+            lz4_flex::block::decompress(block, BLOCK).context("the kernel cannot be unpacked")?,
+        );
+        at += 4 + len;
+    }
+    ensure!(
+        out.starts_with(b"\x7fELF"),
+        "what is packed in the kernel is no ELF file"
+    );
+    Ok(out)
+}
+
+/// Writes the inner guest's RAM disk.
+pub fn initrd(debian: &Debian, path: &Path) -> Result<()> {
+    let mut archive = Archive::new(BufWriter::new(File::create(path)?));
+    for folder in ["proc", "sys", "dev", "tmp"] {
+        archive.folder(folder)?;
+    }
+    archive.copy("bin/busybox", 0o755, &debian.busybox)?;
+    archive.file("init", 0o755, INIT.as_bytes())?;
+    let mut list = String::new();
+    for module in Modules::find(&debian.kernel.modules)?.ordered(&MODULES)? {
+        let name = module
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        archive.copy(&format!("modules/{name}"), 0o644, &module)?;
+        list.push_str(&format!("/modules/{name}\n"));
+    }
+    archive.file("etc/lab-modules", 0o644, list.as_bytes())?;
+    for (name, script) in TESTS {
+        archive.file(&format!("tests/{name}"), 0o755, script.as_bytes())?;
+    }
+    archive.finish()?;
+    Ok(())
+}

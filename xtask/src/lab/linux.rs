@@ -1,0 +1,180 @@
+//! Stock Linux guests on our monitor inside the laboratory.
+
+use super::build::Parts;
+use super::outer::{Laboratory, Payload, Size};
+use super::{MONITOR, guest, job, note};
+use crate::sh;
+use crate::tally::Tally;
+use anyhow::Result;
+use lab_agent::Done;
+use std::time::Duration;
+
+/// A test: a script of [`guest::TESTS`] under the monitor with these flags.
+struct Test {
+    /// The script.
+    script: &'static str,
+    /// The kernel's form: `vmlinuz` or `vmlinux`.
+    kernel: &'static str,
+    /// vCPUs.
+    cpus: u32,
+    /// Further flags.
+    flags: &'static [&'static str],
+    /// Wanted exit code.
+    code: u64,
+    /// What the guest's console must contain.
+    console: &'static [&'static str],
+}
+
+const UP: Test = Test {
+    script: "nothing",
+    kernel: "vmlinuz",
+    cpus: 1,
+    flags: &[],
+    code: 0,
+    console: &["guest: up", "guest: nothing ended with 0"],
+};
+
+fn all() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for cpus in [1, 2] {
+        tests.push(Test { cpus, ..UP });
+        tests.push(Test {
+            kernel: "vmlinux",
+            cpus,
+            flags: &["--entry", "pvh"],
+            ..UP
+        });
+        tests.push(Test {
+            kernel: "vmlinux",
+            cpus,
+            flags: &["--entry", "linux64"],
+            ..UP
+        });
+        tests.push(Test {
+            script: "devices",
+            kernel: "vmlinux",
+            cpus,
+            console: &["kvm-clock", "virtio_rng", "64", "devices ended with 0"],
+            ..UP
+        });
+    }
+    tests.push(Test {
+        script: "reboot",
+        kernel: "vmlinux",
+        code: 75,
+        console: &["guest: up"],
+        ..UP
+    });
+    tests.push(Test {
+        script: "panic",
+        kernel: "vmlinux",
+        code: 70,
+        console: &["guest: up", "sysrq triggered crash"],
+        ..UP
+    });
+    tests
+}
+
+impl Test {
+    fn title(&self) -> String {
+        format!(
+            "linux/{} {} {} cpu {}",
+            self.script,
+            self.kernel,
+            self.cpus,
+            self.flags.join(" ")
+        )
+    }
+
+    fn run(&self, lab: &Laboratory) -> Result<(Done, Result<(), String>)> {
+        let (kernel, cpus) = (format!("/lab/{}", self.kernel), self.cpus.to_string());
+        let cmdline = format!("quiet lab.run={}", self.script);
+        let mut words = vec![
+            MONITOR,
+            "linux",
+            "--boot-timer",
+            "--kernel",
+            &kernel,
+            "--initrd",
+            "/lab/initrd",
+        ];
+        words.extend(["--cpus", &cpus, "--cmdline", &cmdline]);
+        words.extend(self.flags);
+        let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        let done = lab.run(job(&words, Duration::from_secs(120)))?;
+        let verdict = self.judge(&done);
+        Ok((done, verdict))
+    }
+
+    fn judge(&self, done: &Done) -> Result<(), String> {
+        if done.late != 0 {
+            return Err("did not end".into());
+        }
+        if done.code != self.code {
+            return Err(format!("exit code {} instead of {}", done.code, self.code));
+        }
+        let console = String::from_utf8_lossy(&done.stdout);
+        match self.console.iter().find(|piece| !console.contains(**piece)) {
+            Some(piece) => Err(format!("the console lacks `{piece}`")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Boots the laboratory with kernels and RAM disk, and runs what the filter leaves.
+pub fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
+    let tests: Vec<_> = all()
+        .into_iter()
+        .filter(|test| filter.iter().all(|f| test.title().contains(f.as_str())))
+        .collect();
+    let mut tally = Tally::default();
+    if tests.is_empty() {
+        return Ok(tally);
+    }
+    let debian = &parts.maker.debian;
+    let work = tempfile::Builder::new()
+        .prefix("guest")
+        .tempdir_in(&parts.maker.scratch)?;
+    let (initrd, vmlinux) = (work.path().join("initrd"), work.path().join("vmlinux"));
+    guest::initrd(debian, &initrd)?;
+    std::fs::write(&vmlinux, guest::vmlinux(&debian.kernel)?)?;
+    let payload = [
+        Payload::new(MONITOR, &parts.monitor),
+        Payload::new("/lab/vmlinuz", &debian.kernel.bzimage),
+        Payload::new("/lab/vmlinux", &vmlinux),
+        Payload::new("/lab/initrd", &initrd),
+    ];
+    let lab = Laboratory::boot(&parts.maker, &payload, Size::default())?;
+    note(&lab);
+    for test in &tests {
+        let (done, verdict) = test.run(&lab)?;
+        tell(test, &done, &verdict);
+        tally.count(verdict.is_ok());
+    }
+    Ok(tally)
+}
+
+fn tell(test: &Test, done: &Done, verdict: &Result<(), String>) {
+    let (good, fail, time) = (sh::GOOD, sh::FAIL, done.nanos as f64 / 1e9);
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    match verdict {
+        Ok(()) => anstream::println!(
+            "{good}ok{good:#}   {} {time:.3} s {}",
+            test.title(),
+            stderr.trim()
+        ),
+        Err(why) => {
+            let console = String::from_utf8_lossy(&done.stdout);
+            let lines: Vec<_> = console.lines().rev().take(40).collect();
+            let tail: String = lines
+                .iter()
+                .rev()
+                .map(|line| format!("\n         | {line}"))
+                .collect();
+            anstream::println!(
+                "{fail}FAIL{fail:#} {} {time:.3} s: {why}{tail}\n{stderr}",
+                test.title()
+            );
+        }
+    }
+}
