@@ -49,7 +49,9 @@ pub enum PackedKind {
 #[expect(missing_docs, reason = "the fields are the paths in the sentences")]
 pub enum PackError {
     /// Empty, with `..`, NUL or too long.
-    #[error("cannot pack {path:?}: a path in an image has no empty name, no `..`, no NUL, and at most 4095 bytes")]
+    #[error(
+        "cannot pack {path:?}: a path in an image has no empty name, no `..`, no NUL, and at most 4095 bytes"
+    )]
     Path { path: String },
     /// Two entries for one path.
     #[error("two files want to be {path} in the image: leave one out")]
@@ -71,12 +73,24 @@ pub fn write(files: &[PackedFile]) -> Result<Vec<u8>, PackError> {
     if entries.is_empty() {
         return Ok(Vec::new());
     }
-    let size: usize = entries.values().map(|e| e.data.len() + 2 * PAGE_SIZE as usize).sum();
+    let size: usize = entries
+        .values()
+        .map(|e| e.data.len() + 2 * PAGE_SIZE as usize)
+        .sum();
     let mut out = Vec::with_capacity(size);
     for (inode, (path, entry)) in entries.iter().enumerate() {
         put(&mut out, path, entry, inode as u32 + 1);
     }
-    put(&mut out, TRAILER, &Entry { mode: 0, mtime: 0, data: &[] }, 0);
+    put(
+        &mut out,
+        TRAILER,
+        &Entry {
+            mode: 0,
+            mtime: 0,
+            data: &[],
+        },
+        0,
+    );
     Ok(out)
 }
 
@@ -105,7 +119,11 @@ fn entries(files: &[PackedFile]) -> Result<BTreeMap<String, Entry<'_>>, PackErro
         }
     }
     for (path, mtime) in parents {
-        let made = Entry { mode: S_IFDIR | 0o755, mtime, data: &[] };
+        let made = Entry {
+            mode: S_IFDIR | 0o755,
+            mtime,
+            data: &[],
+        };
         if entries.entry(path.clone()).or_insert(made).mode & S_IFMT != S_IFDIR {
             return Err(PackError::NotDirectory { path });
         }
@@ -117,24 +135,40 @@ fn entry<'a>(file: &'a PackedFile, path: &str) -> Result<Entry<'a>, PackError> {
     let (kind, data) = match &file.kind {
         PackedKind::File(data) => (S_IFREG, data.as_slice()),
         PackedKind::Directory => (S_IFDIR, &[][..]),
-        PackedKind::Symlink(target) if target.is_empty() || target.len() > MAX_PATH || target.contains('\0') => {
-            return Err(PackError::Link { path: path.to_owned() });
+        PackedKind::Symlink(target)
+            if target.is_empty() || target.len() > MAX_PATH || target.contains('\0') =>
+        {
+            return Err(PackError::Link {
+                path: path.to_owned(),
+            });
         }
         PackedKind::Symlink(target) => (S_IFLNK, target.as_bytes()),
     };
     if u32::try_from(data.len()).is_err() {
-        return Err(PackError::TooLarge { path: path.to_owned(), len: data.len() });
+        return Err(PackError::TooLarge {
+            path: path.to_owned(),
+            len: data.len(),
+        });
     }
-    Ok(Entry { mode: kind | file.mode & 0o7777, mtime: file.mtime, data })
+    Ok(Entry {
+        mode: kind | file.mode & 0o7777,
+        mtime: file.mtime,
+        data,
+    })
 }
 
 /// The path without leading slash, `.` and doubled slashes.
 fn normal(path: &str) -> Result<String, PackError> {
-    let names: Vec<&str> = path.split('/').filter(|n| !n.is_empty() && *n != ".").collect();
+    let names: Vec<&str> = path
+        .split('/')
+        .filter(|n| !n.is_empty() && *n != ".")
+        .collect();
     let wrong = |n: &&str| *n == ".." || n.contains('\0') || n.len() > MAX_NAME;
     let normal = names.join("/");
     if names.is_empty() || names.iter().any(wrong) || normal.len() > MAX_PATH || normal == TRAILER {
-        return Err(PackError::Path { path: path.to_owned() });
+        return Err(PackError::Path {
+            path: path.to_owned(),
+        });
     }
     Ok(normal)
 }
@@ -145,10 +179,28 @@ fn put(out: &mut Vec<u8>, path: &str, entry: &Entry<'_>, inode: u32) {
     let map = entry.mode & S_IFMT == S_IFREG && !entry.data.is_empty();
     let data_at = name_end.next_multiple_of(if map { PAGE_SIZE as usize } else { 4 });
     // Other entries keep the usual name length: their padding up to 4 bytes is not part of the name.
-    let name_len = if map { data_at - name_at } else { path.len() + 1 };
+    let name_len = if map {
+        data_at - name_at
+    } else {
+        path.len() + 1
+    };
     let links = if entry.mode & S_IFMT == S_IFDIR { 2 } else { 1 };
     let mtime = u32::try_from(entry.mtime).unwrap_or(u32::MAX);
-    let fields = [inode, entry.mode, 0, 0, links, mtime, entry.data.len() as u32, 0, 0, 0, 0, name_len as u32, 0];
+    let fields = [
+        inode,
+        entry.mode,
+        0,
+        0,
+        links,
+        mtime,
+        entry.data.len() as u32,
+        0,
+        0,
+        0,
+        0,
+        name_len as u32,
+        0,
+    ];
     out.extend_from_slice(MAGIC);
     for field in fields {
         out.extend_from_slice(format!("{field:08x}").as_bytes());
@@ -187,7 +239,13 @@ pub fn list(archive: &[u8]) -> Option<Vec<ListedFile>> {
         if &header[..6] != MAGIC {
             return None;
         }
-        let field = |i: usize| u32::from_str_radix(std::str::from_utf8(&header[6 + 8 * i..14 + 8 * i]).ok()?, 16).ok();
+        let field = |i: usize| {
+            u32::from_str_radix(
+                std::str::from_utf8(&header[6 + 8 * i..14 + 8 * i]).ok()?,
+                16,
+            )
+            .ok()
+        };
         let (mode, mtime, size, name_len) = (field(1)?, field(5)?, field(6)?, field(11)? as usize);
         let name_at = at + HEADER_LEN;
         let name = archive.get(name_at..name_at.checked_add(name_len)?)?;
@@ -198,7 +256,13 @@ pub fn list(archive: &[u8]) -> Option<Vec<ListedFile>> {
         let data_at = (name_at + name_len).next_multiple_of(4);
         let data = archive.get(data_at..data_at.checked_add(size as usize)?)?;
         let target = (mode & S_IFMT == S_IFLNK).then(|| String::from_utf8_lossy(data).into_owned());
-        files.push(ListedFile { path, mode, mtime, size, target });
+        files.push(ListedFile {
+            path,
+            mode,
+            mtime,
+            size,
+            target,
+        });
         at = (data_at + data.len()).next_multiple_of(4);
     }
 }
@@ -208,19 +272,37 @@ mod tests {
     use super::*;
 
     fn file(path: &str, data: &[u8], mtime: u64) -> PackedFile {
-        PackedFile { path: path.into(), kind: PackedKind::File(data.into()), mode: 0o644, mtime }
+        PackedFile {
+            path: path.into(),
+            kind: PackedKind::File(data.into()),
+            mode: 0o644,
+            mtime,
+        }
     }
 
     #[test]
     fn data_is_aligned_sorted_and_has_parents() {
-        let link = PackedFile { path: "etc/link".into(), kind: PackedKind::Symlink("a".into()), mode: 0o777, mtime: 5 };
-        let files = [file("/usr/share/b", &[7; 5000], 3), file("etc//./a", b"hello", 9), link, file("etc/empty", b"", 1)];
+        let link = PackedFile {
+            path: "etc/link".into(),
+            kind: PackedKind::Symlink("a".into()),
+            mode: 0o777,
+            mtime: 5,
+        };
+        let files = [
+            file("/usr/share/b", &[7; 5000], 3),
+            file("etc//./a", b"hello", 9),
+            link,
+            file("etc/empty", b"", 1),
+        ];
         let archive = write(&files).unwrap();
         let mut turned = files.clone();
         turned.reverse();
         assert_eq!(archive, write(&turned).unwrap());
         let listed = list(&archive).unwrap();
-        let lines: Vec<_> = listed.iter().map(|f| format!("{} {:o} {} {}", f.path, f.mode, f.mtime, f.size)).collect();
+        let lines: Vec<_> = listed
+            .iter()
+            .map(|f| format!("{} {:o} {} {}", f.path, f.mode, f.mtime, f.size))
+            .collect();
         assert_eq!(
             lines,
             [
@@ -242,10 +324,19 @@ mod tests {
     #[test]
     fn odd_paths_are_refused() {
         for path in ["", "/", "a/../b", "a\0b", "TRAILER!!!", &"x".repeat(256)] {
-            assert!(matches!(write(&[file(path, b"", 0)]), Err(PackError::Path { .. })), "{path:?}");
+            assert!(
+                matches!(write(&[file(path, b"", 0)]), Err(PackError::Path { .. })),
+                "{path:?}"
+            );
         }
-        assert!(matches!(write(&[file("a", b"", 0), file("/a", b"", 0)]), Err(PackError::Twice { .. })));
-        assert!(matches!(write(&[file("a", b"", 0), file("a/b", b"", 0)]), Err(PackError::NotDirectory { .. })));
+        assert!(matches!(
+            write(&[file("a", b"", 0), file("/a", b"", 0)]),
+            Err(PackError::Twice { .. })
+        ));
+        assert!(matches!(
+            write(&[file("a", b"", 0), file("a/b", b"", 0)]),
+            Err(PackError::NotDirectory { .. })
+        ));
     }
 
     #[test]

@@ -52,7 +52,18 @@ pub struct Phdr {
 impl Phdr {
     fn to_bytes(&self) -> Vec<u8> {
         let mut out = [self.kind, self.flags].map(u32::to_le_bytes).concat();
-        out.extend([self.offset, self.addr, self.addr, self.len, self.len, self.align].map(u64::to_le_bytes).concat());
+        out.extend(
+            [
+                self.offset,
+                self.addr,
+                self.addr,
+                self.len,
+                self.len,
+                self.align,
+            ]
+            .map(u64::to_le_bytes)
+            .concat(),
+        );
         out
     }
 }
@@ -97,9 +108,13 @@ pub struct Section {
 
 impl Section {
     /// Its 64 bytes.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_bytes(self) -> Vec<u8> {
         let mut out = [self.name, self.kind].map(u32::to_le_bytes).concat();
-        out.extend([self.flags, self.addr, self.offset, self.len].map(u64::to_le_bytes).concat());
+        out.extend(
+            [self.flags, self.addr, self.offset, self.len]
+                .map(u64::to_le_bytes)
+                .concat(),
+        );
         out.extend([self.link, self.info].map(u32::to_le_bytes).concat());
         out.extend([self.align, self.entry_len].map(u64::to_le_bytes).concat());
         out
@@ -108,11 +123,19 @@ impl Section {
 
 /// Writes the ELF header and, right behind it, the program headers over the start of `bytes`, which must have the room.
 pub fn write_headers(bytes: &mut [u8], header: &Header, phdrs: &[Phdr]) {
-    let table = header.sections.unwrap_or(SectionTable { offset: 0, count: 0, names: 0 });
+    let table = header.sections.unwrap_or(SectionTable {
+        offset: 0,
+        count: 0,
+        names: 0,
+    });
     let mut out = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     out.extend([header.kind, EM_X86_64].map(u16::to_le_bytes).concat());
     out.extend(1u32.to_le_bytes());
-    out.extend([header.entry, HEADER_LEN as u64, table.offset].map(u64::to_le_bytes).concat());
+    out.extend(
+        [header.entry, HEADER_LEN as u64, table.offset]
+            .map(u64::to_le_bytes)
+            .concat(),
+    );
     out.extend(0u32.to_le_bytes());
     let sizes = [HEADER_LEN, PHDR_LEN, phdrs.len(), SHDR_LEN].map(|n| n as u16);
     out.extend(sizes.map(u16::to_le_bytes).concat());

@@ -41,9 +41,17 @@ fn pair(low: u32, high: u32) -> u64 {
 
 /// Undoes [`to_bytes`]; `None` when there are too few bytes.
 pub fn from_bytes(bytes: &[u8]) -> Option<ImageInfo> {
-    let mut words = bytes.get(..size_of::<ImageInfo>())?.as_chunks::<8>().0.iter().map(|w| u64::from_le_bytes(*w));
+    let mut words = bytes
+        .get(..size_of::<ImageInfo>())?
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|w| u64::from_le_bytes(*w));
     let mut next = || words.next();
-    let mut info = ImageInfo { magic: next()?, ..ImageInfo::default() };
+    let mut info = ImageInfo {
+        magic: next()?,
+        ..ImageInfo::default()
+    };
     (info.abi_version, info.pie) = halves(next()?);
     info.phys_end = next()?;
     info.pml4_paddr = next()?;
@@ -61,7 +69,13 @@ pub fn from_bytes(bytes: &[u8]) -> Option<ImageInfo> {
     info.segment_count = next()?;
     let mut segments = [Segment::default(); MAX_SEGMENTS];
     for segment in &mut segments {
-        *segment = Segment { vaddr: next()?, paddr: next()?, image_len: next()?, mem_len: next()?, ..Segment::default() };
+        *segment = Segment {
+            vaddr: next()?,
+            paddr: next()?,
+            image_len: next()?,
+            mem_len: next()?,
+            ..Segment::default()
+        };
         (segment.flags, segment.reserved) = halves(next()?);
     }
     info.segments = segments;
@@ -80,10 +94,15 @@ mod tests {
 
     #[test]
     fn every_word_goes_to_its_place_and_back() {
-        let bytes: Vec<u8> = (0..size_of::<ImageInfo>()).map(|i| (i * 7 % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..size_of::<ImageInfo>())
+            .map(|i| (i * 7 % 251) as u8)
+            .collect();
         let info = from_bytes(&bytes).unwrap();
         assert_eq!(to_bytes(&info), bytes);
-        assert_eq!(info.segments[1].mem_len, u64::from_le_bytes(bytes[128 + 40 + 24..][..8].try_into().unwrap()));
+        assert_eq!(
+            info.segments[1].mem_len,
+            u64::from_le_bytes(bytes[128 + 40 + 24..][..8].try_into().unwrap())
+        );
         assert!(from_bytes(&bytes[1..]).is_none());
     }
 }

@@ -23,10 +23,14 @@ pub enum InspectError {
     #[error("not a Unik image: {0}")]
     Elf(#[from] ElfError),
     /// ELF without the Unik note.
-    #[error("not a Unik image but an ordinary ELF file: make an image of it with `cargo unik pack`")]
+    #[error(
+        "not a Unik image but an ordinary ELF file: make an image of it with `cargo unik pack`"
+    )]
     NoNote,
     /// An image of another version.
-    #[error("the image follows version {image} of the Unik contract, this tool version {tool}: rebuild it, or use the tool of the same release")]
+    #[error(
+        "the image follows version {image} of the Unik contract, this tool version {tool}: rebuild it, or use the tool of the same release"
+    )]
     Version { image: u32, tool: u32 },
     /// Parts contradict each other.
     #[error("the image is damaged: {0}; build it again")]
@@ -119,18 +123,33 @@ pub fn inspect(image: &[u8]) -> Result<Inspection, InspectError> {
     let records = manifest::read(found.manifest);
     let info = image_info(image, &records)?;
     let segments = segments(&info)?;
-    let files = blob(image, info.files_paddr, info.files_len, "its packed files lie outside it")?;
-    let files = cpio::list(files).ok_or(InspectError::Damaged("its packed files are no cpio archive"))?;
+    let files = blob(
+        image,
+        info.files_paddr,
+        info.files_len,
+        "its packed files lie outside it",
+    )?;
+    let files = cpio::list(files).ok_or(InspectError::Damaged(
+        "its packed files are no cpio archive",
+    ))?;
     let counts = |bound, unbound| {
         let number = |key| record(&records, key)?.parse().ok();
-        Some(SiteCounts { bound: number(bound)?, unbound: number(unbound)? })
+        Some(SiteCounts {
+            bound: number(bound)?,
+            unbound: number(unbound)?,
+        })
     };
     Ok(Inspection {
         abi_version: info.abi_version,
         entry_paddr: found.entry,
         phys_end: info.phys_end,
         sizes: sizes(image, &info, &segments, found.loaded),
-        program: ProgramInfo { pie: info.pie != 0, entry: info.entry, exec_stack: info.exec_stack != 0, segments },
+        program: ProgramInfo {
+            pie: info.pie != 0,
+            entry: info.entry,
+            exec_stack: info.exec_stack != 0,
+            segments,
+        },
         syscall: counts(manifest::BOUND_SYSCALL, manifest::UNBOUND_SYSCALL),
         cpuid: counts(manifest::BOUND_CPUID, manifest::UNBOUND_CPUID),
         files,
@@ -152,19 +171,42 @@ impl<'a> Found<'a> {
     fn new(image: &'a [u8]) -> Result<Self, InspectError> {
         let header = header::check(image)?;
         let phdrs = header::program_headers(header, image)?;
-        let bytes = |p: &elf::ProgramHeader64<LE>| image.read_bytes_at(p.p_offset(LE), p.p_filesz(LE)).unwrap_or_default();
-        let note = |owner: &[u8], kind| phdrs.iter().filter(|p| p.p_type(LE) == elf::PT_NOTE).find_map(|p| notes::find(bytes(p), owner, kind));
+        let bytes = |p: &elf::ProgramHeader64<LE>| {
+            image
+                .read_bytes_at(p.p_offset(LE), p.p_filesz(LE))
+                .unwrap_or_default()
+        };
+        let note = |owner: &[u8], kind| {
+            phdrs
+                .iter()
+                .filter(|p| p.p_type(LE) == elf::PT_NOTE)
+                .find_map(|p| notes::find(bytes(p), owner, kind))
+        };
         let unik = note(NOTE_OWNER, NOTE_VERSION).ok_or(InspectError::NoNote)?;
-        let (version, manifest) = unik.split_first_chunk().ok_or(InspectError::Damaged("its version note is empty"))?;
+        let (version, manifest) = unik
+            .split_first_chunk()
+            .ok_or(InspectError::Damaged("its version note is empty"))?;
         let version = u32::from_le_bytes(*version);
         if version != ABI_VERSION {
-            return Err(InspectError::Version { image: version, tool: ABI_VERSION });
+            return Err(InspectError::Version {
+                image: version,
+                tool: ABI_VERSION,
+            });
         }
         let entry = note(notes::XEN_OWNER, XEN_ELFNOTE_PHYS32_ENTRY).and_then(|d| d.first_chunk());
-        let entry = u64::from_le_bytes(*entry.ok_or(InspectError::Damaged("it has no PVH entry note"))?);
+        let entry =
+            u64::from_le_bytes(*entry.ok_or(InspectError::Damaged("it has no PVH entry note"))?);
         let loads = phdrs.iter().filter(|p| p.p_type(LE) == elf::PT_LOAD);
-        let loaded = loads.map(|p| p.p_offset(LE).saturating_add(p.p_filesz(LE))).max().unwrap_or(0);
-        Ok(Self { manifest, entry, loaded, symbols: header.e_shnum(LE) > 0 })
+        let loaded = loads
+            .map(|p| p.p_offset(LE).saturating_add(p.p_filesz(LE)))
+            .max()
+            .unwrap_or(0);
+        Ok(Self {
+            manifest,
+            entry,
+            loaded,
+            symbols: header.e_shnum(LE) > 0,
+        })
     }
 }
 
@@ -174,22 +216,36 @@ fn record<'a>(records: &'a [(String, String)], key: &str) -> Option<&'a str> {
 
 fn image_info(image: &[u8], records: &[(String, String)]) -> Result<ImageInfo, InspectError> {
     let at = record(records, manifest::INFO).and_then(|v| v.parse::<usize>().ok());
-    let info = at.and_then(|at| info::from_bytes(image.get(at..)?)).filter(|i| i.magic == IMAGE_MAGIC);
+    let info = at
+        .and_then(|at| info::from_bytes(image.get(at..)?))
+        .filter(|i| i.magic == IMAGE_MAGIC);
     info.ok_or(InspectError::Damaged("its image information is missing"))
 }
 
 /// The bytes at a physical address.
-fn blob<'a>(image: &'a [u8], paddr: u64, len: u64, what: &'static str) -> Result<&'a [u8], InspectError> {
+fn blob<'a>(
+    image: &'a [u8],
+    paddr: u64,
+    len: u64,
+    what: &'static str,
+) -> Result<&'a [u8], InspectError> {
     if len == 0 {
         return Ok(&[]);
     }
-    let at = paddr.checked_sub(IMAGE_PADDR).ok_or(InspectError::Damaged(what))?;
-    image.read_bytes_at(at, len).map_err(|()| InspectError::Damaged(what))
+    let at = paddr
+        .checked_sub(IMAGE_PADDR)
+        .ok_or(InspectError::Damaged(what))?;
+    image
+        .read_bytes_at(at, len)
+        .map_err(|()| InspectError::Damaged(what))
 }
 
 fn segments(info: &ImageInfo) -> Result<Vec<SegmentInfo>, InspectError> {
     let count = usize::try_from(info.segment_count).unwrap_or(usize::MAX);
-    let segments = info.segments.get(..count).ok_or(InspectError::Damaged("it has too many segments"))?;
+    let segments = info
+        .segments
+        .get(..count)
+        .ok_or(InspectError::Damaged("it has too many segments"))?;
     let letter = |flags: u32, bit, letter| if flags & bit != 0 { letter } else { '-' };
     Ok(segments
         .iter()
@@ -197,7 +253,13 @@ fn segments(info: &ImageInfo) -> Result<Vec<SegmentInfo>, InspectError> {
             vaddr: s.vaddr,
             image_len: s.image_len,
             mem_len: s.mem_len,
-            permissions: [letter(s.flags, image::SEG_R, 'r'), letter(s.flags, image::SEG_W, 'w'), letter(s.flags, image::SEG_X, 'x')].iter().collect(),
+            permissions: [
+                letter(s.flags, image::SEG_R, 'r'),
+                letter(s.flags, image::SEG_W, 'w'),
+                letter(s.flags, image::SEG_X, 'x'),
+            ]
+            .iter()
+            .collect(),
             trampolines: s.flags & image::SEG_TRAMPOLINES != 0,
         })
         .collect())
@@ -205,8 +267,19 @@ fn segments(info: &ImageInfo) -> Result<Vec<SegmentInfo>, InspectError> {
 
 fn sizes(image: &[u8], info: &ImageInfo, segments: &[SegmentInfo], loaded: u64) -> Sizes {
     let total = image.len() as u64;
-    let sum = |trampolines| segments.iter().filter(|s| s.trampolines == trampolines).fold(0u64, |sum, s| sum.saturating_add(s.image_len));
-    let first = info.segments.iter().map(|s| s.paddr).filter(|&p| p != 0).min().unwrap_or(IMAGE_PADDR);
+    let sum = |trampolines| {
+        segments
+            .iter()
+            .filter(|s| s.trampolines == trampolines)
+            .fold(0u64, |sum, s| sum.saturating_add(s.image_len))
+    };
+    let first = info
+        .segments
+        .iter()
+        .map(|s| s.paddr)
+        .filter(|&p| p != 0)
+        .min()
+        .unwrap_or(IMAGE_PADDR);
     Sizes {
         total,
         libos: first.saturating_sub(IMAGE_PADDR + PAGE_SIZE),
@@ -214,7 +287,10 @@ fn sizes(image: &[u8], info: &ImageInfo, segments: &[SegmentInfo], loaded: u64) 
         trampolines: sum(true),
         vdso: info.vdso_len,
         manifest: info.manifest_len,
-        files: info.files_len.checked_next_multiple_of(PAGE_SIZE).unwrap_or(info.files_len),
+        files: info
+            .files_len
+            .checked_next_multiple_of(PAGE_SIZE)
+            .unwrap_or(info.files_len),
         page_tables: (IMAGE_PADDR.saturating_add(loaded)).saturating_sub(info.boot_pml4_paddr),
         symbols: total.saturating_sub(loaded),
     }

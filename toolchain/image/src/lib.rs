@@ -25,3 +25,14 @@ pub use cpio::{PackError, PackedFile, PackedKind};
 pub use inspect::{InspectError, Inspection, inspect, manifest_bytes};
 pub use link::{LinkError, LinkOptions, LinkReport, Linked, Sizes, Symbols, link};
 pub use program::ElfError;
+
+/// Everything that reads foreign bytes, on `bytes`, results thrown away: for fuzzing. Neither panics nor allocates more than a
+/// small multiple of the input, whatever the bytes are.
+pub fn read_anything(bytes: &[u8]) {
+    let _ = inspect(bytes);
+    let _ = cpio::list(bytes);
+    let _ = libos::LibOs::read(bytes);
+    if let Ok(program) = program::Program::read(bytes) {
+        let _ = bind::bind(&program, program.end());
+    }
+}

@@ -21,7 +21,9 @@ pub enum LibOsError {
     #[error("the symbol {0} is missing: keep the symbol table and build it with its linker script")]
     Symbol(&'static str),
     /// A segment is not where the contract wants it.
-    #[error("its segment at {vaddr:#x} is not above {lowest:#x} in whole pages of its own: build it with its linker script")]
+    #[error(
+        "its segment at {vaddr:#x} is not above {lowest:#x} in whole pages of its own: build it with its linker script"
+    )]
     Place { vaddr: u64, lowest: u64 },
     /// A symbol points outside the segments.
     #[error("the symbol {0} lies outside its segments: build it with its linker script")]
@@ -74,8 +76,12 @@ impl<'a> LibOs<'a> {
         let symbols = sections::symbols(sections::table(header, bytes)?, bytes)?;
         let places: HashMap<&[u8], u64> = symbols.iter().map(|s| (s.name, s.vaddr)).collect();
         let place = |name: &'static str| {
-            let vaddr = places.get(name.as_bytes()).ok_or(LibOsError::Symbol(name))?;
-            vaddr.checked_sub(layout::LIBOS_VADDR).ok_or(LibOsError::Outside(name))
+            let vaddr = places
+                .get(name.as_bytes())
+                .ok_or(LibOsError::Symbol(name))?;
+            vaddr
+                .checked_sub(layout::LIBOS_VADDR)
+                .ok_or(LibOsError::Outside(name))
         };
         let libos = Self {
             segments: segments(phdrs, bytes)?,
@@ -87,7 +93,12 @@ impl<'a> LibOs<'a> {
             ],
             symbols,
         };
-        let holds = |range: Range<u64>| libos.segments.iter().any(|s| s.offset <= range.start && range.end <= s.offset + s.mem_len);
+        let holds = |range: Range<u64>| {
+            libos
+                .segments
+                .iter()
+                .any(|s| s.offset <= range.start && range.end <= s.offset + s.mem_len)
+        };
         if !holds(libos.entry..libos.entry.saturating_add(1)) {
             return Err(LibOsError::Outside("pvh_entry"));
         }
@@ -108,30 +119,64 @@ impl<'a> LibOs<'a> {
     }
 }
 
-fn segments<'a>(phdrs: &[elf::ProgramHeader64<LE>], bytes: &'a [u8]) -> Result<Vec<LibOsSegment<'a>>, LibOsError> {
-    let loads = phdrs.iter().filter(|p| p.p_type(LE) == elf::PT_LOAD && p.p_memsz(LE) > 0);
-    let mut segments = loads.map(|p| segment(p, bytes)).collect::<Result<Vec<_>, _>>()?;
+fn segments<'a>(
+    phdrs: &[elf::ProgramHeader64<LE>],
+    bytes: &'a [u8],
+) -> Result<Vec<LibOsSegment<'a>>, LibOsError> {
+    let loads = phdrs
+        .iter()
+        .filter(|p| p.p_type(LE) == elf::PT_LOAD && p.p_memsz(LE) > 0);
+    let mut segments = loads
+        .map(|p| segment(p, bytes))
+        .collect::<Result<Vec<_>, _>>()?;
     segments.sort_by_key(|s| s.offset);
     let mut free = PAGE_SIZE;
     for segment in &segments {
         if segment.pages().start < free {
-            let (vaddr, lowest) = (layout::LIBOS_VADDR + segment.offset, layout::LIBOS_VADDR + free);
+            let (vaddr, lowest) = (
+                layout::LIBOS_VADDR + segment.offset,
+                layout::LIBOS_VADDR + free,
+            );
             return Err(LibOsError::Place { vaddr, lowest });
         }
         free = segment.pages().end;
     }
-    if segments.is_empty() { Err(ElfError::NoSegments.into()) } else { Ok(segments) }
+    if segments.is_empty() {
+        Err(ElfError::NoSegments.into())
+    } else {
+        Ok(segments)
+    }
 }
 
-fn segment<'a>(p: &elf::ProgramHeader64<LE>, bytes: &'a [u8]) -> Result<LibOsSegment<'a>, LibOsError> {
-    const MOST: u64 = 1 << 30;
+fn segment<'a>(
+    p: &elf::ProgramHeader64<LE>,
+    bytes: &'a [u8],
+) -> Result<LibOsSegment<'a>, LibOsError> {
+    const MOST: u64 = 64 << 20;
     let (vaddr, mem_len) = (p.p_vaddr(LE), p.p_memsz(LE));
-    let misplaced = LibOsError::Place { vaddr, lowest: layout::LIBOS_VADDR + PAGE_SIZE };
-    let offset = vaddr.checked_sub(layout::LIBOS_VADDR).filter(|&o| o < MOST && mem_len < MOST).ok_or(misplaced)?;
+    let misplaced = LibOsError::Place {
+        vaddr,
+        lowest: layout::LIBOS_VADDR + PAGE_SIZE,
+    };
+    let offset = vaddr
+        .checked_sub(layout::LIBOS_VADDR)
+        .filter(|&o| o < MOST && mem_len < MOST)
+        .ok_or(misplaced)?;
     if p.p_filesz(LE) > mem_len {
         return Err(ElfError::Segment { vaddr }.into());
     }
     let at = p.p_offset(LE);
-    let data = bytes.read_bytes_at(at, p.p_filesz(LE)).map_err(|()| ElfError::Truncated { what: "a segment", at, len: bytes.len() })?;
-    Ok(LibOsSegment { offset, data, mem_len, flags: p.p_flags(LE).0 })
+    let data = bytes
+        .read_bytes_at(at, p.p_filesz(LE))
+        .map_err(|()| ElfError::Truncated {
+            what: "a segment",
+            at,
+            len: bytes.len(),
+        })?;
+    Ok(LibOsSegment {
+        offset,
+        data,
+        mem_len,
+        flags: p.p_flags(LE).0,
+    })
 }

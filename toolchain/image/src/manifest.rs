@@ -21,11 +21,17 @@ pub const BOUND_CPUID: &str = "bound.cpuid";
 pub const UNBOUND_CPUID: &str = "unbound.cpuid";
 
 /// Writes all records.
-pub fn write(options: &LinkOptions, bound: Option<&BindReport>, info: u64) -> Result<Vec<u8>, LinkError> {
+pub fn write(
+    options: &LinkOptions,
+    bound: Option<&BindReport>,
+    info: u64,
+) -> Result<Vec<u8>, LinkError> {
     let mut out = Vec::new();
     let mut put = |key: &str, value: &str| {
         if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
-            return Err(LinkError::Manifest { key: key.to_owned() });
+            return Err(LinkError::Manifest {
+                key: key.to_owned(),
+            });
         }
         out.extend_from_slice(format!("{key}={value}\0").as_bytes());
         Ok(())
@@ -47,5 +53,7 @@ pub fn write(options: &LinkOptions, bound: Option<&BindReport>, info: u64) -> Re
 /// The records as text; what is not UTF-8 is replaced.
 pub fn read(bytes: &[u8]) -> Vec<(String, String)> {
     let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-    config::records(bytes).map(|(key, value)| (text(key), text(value))).collect()
+    config::records(bytes)
+        .map(|(key, value)| (text(key), text(value)))
+        .collect()
 }

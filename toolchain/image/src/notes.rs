@@ -21,11 +21,19 @@ pub struct Notes {
 /// Writes both notes.
 pub fn write(entry_paddr: u64, manifest: &[u8]) -> Notes {
     let mut bytes = Vec::new();
-    put(&mut bytes, XEN_OWNER, XEN_ELFNOTE_PHYS32_ENTRY, &entry_paddr.to_le_bytes());
+    put(
+        &mut bytes,
+        XEN_OWNER,
+        XEN_ELFNOTE_PHYS32_ENTRY,
+        &entry_paddr.to_le_bytes(),
+    );
     let mut description = unik_abi::ABI_VERSION.to_le_bytes().to_vec();
     description.extend_from_slice(manifest);
     let at = put(&mut bytes, NOTE_OWNER, NOTE_VERSION, &description);
-    Notes { bytes, manifest_at: at + 4 }
+    Notes {
+        bytes,
+        manifest_at: at + 4,
+    }
 }
 
 /// Appends one note and returns where its description is.
@@ -45,7 +53,8 @@ fn put(bytes: &mut Vec<u8>, owner: &[u8], kind: u32, description: &[u8]) -> usiz
 pub fn find<'a>(mut bytes: &'a [u8], owner: &[u8], kind: u32) -> Option<&'a [u8]> {
     loop {
         let (head, rest) = bytes.split_first_chunk::<12>()?;
-        let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let word =
+            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let (owner_len, len) = (word(0) as usize, word(4) as usize);
         let name = rest.get(..owner_len)?;
         let rest = rest.get(owner_len.next_multiple_of(ALIGN)..)?;

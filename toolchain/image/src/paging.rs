@@ -52,24 +52,38 @@ pub fn build(libos: &LibOs<'_>, paddr: u64) -> PageTables {
     let pointers = 3 + PHYSMAP_GIB;
     let first_directory = pointers + 1;
     let first_table = first_directory + directories;
-    let mut out = Tables { bytes: vec![0; len(end) as usize] };
+    let mut out = Tables {
+        bytes: vec![0; len(end) as usize],
+    };
 
     for root in [boot, pml4] {
-        out.set(root, slot(layout::PHYSMAP_VADDR, 39), table(physmap) | TABLE | NO_EXECUTE);
+        out.set(
+            root,
+            slot(layout::PHYSMAP_VADDR, 39),
+            table(physmap) | TABLE | NO_EXECUTE,
+        );
         out.set(root, slot(layout::LIBOS_VADDR, 39), table(pointers) | TABLE);
     }
     out.set(boot, 0, table(physmap) | TABLE);
     for gib in 0..PHYSMAP_GIB {
         out.set(physmap, gib, table(physmap + 1 + gib) | TABLE);
         for index in 0..ENTRIES {
-            out.set(physmap + 1 + gib, index, gib * GIB + index * TABLE_SPAN | TABLE | DIRTY | LARGE);
+            out.set(
+                physmap + 1 + gib,
+                index,
+                (gib * GIB + index * TABLE_SPAN) | TABLE | DIRTY | LARGE,
+            );
         }
     }
     for i in 0..directories {
         out.set(pointers, i, table(first_directory + i) | TABLE);
     }
     for i in 0..end.div_ceil(TABLE_SPAN) {
-        out.set(first_directory + i / ENTRIES, i % ENTRIES, table(first_table + i) | TABLE);
+        out.set(
+            first_directory + i / ENTRIES,
+            i % ENTRIES,
+            table(first_table + i) | TABLE,
+        );
     }
     for segment in &libos.segments {
         for page in segment.pages().step_by(PAGE_SIZE as usize) {
@@ -78,7 +92,11 @@ pub fn build(libos: &LibOs<'_>, paddr: u64) -> PageTables {
             out.set(first_table + number / ENTRIES, number % ENTRIES, value);
         }
     }
-    PageTables { bytes: out.bytes, pml4_paddr: table(pml4), boot_pml4_paddr: table(boot) }
+    PageTables {
+        bytes: out.bytes,
+        pml4_paddr: table(pml4),
+        boot_pml4_paddr: table(boot),
+    }
 }
 
 struct Tables {

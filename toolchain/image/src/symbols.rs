@@ -11,6 +11,8 @@ const SHT_STRTAB: u32 = 3;
 const SHN_ABS: u16 = 0xfff1;
 const GLOBAL_FUNCTION: u8 = 1 << 4 | 2;
 const SYMBOL_LEN: u64 = 24;
+/// Sections, the null section included.
+const COUNT: usize = 4;
 const NAMES: &[u8] = b"\0.symtab\0.strtab\0.shstrtab\0";
 
 /// Appends string table, symbol table and section headers to an image.
@@ -21,7 +23,13 @@ pub fn append(image: &mut Vec<u8>, functions: &[program::Symbol<'_>]) -> Section
         let name = strings.len() as u32;
         strings.extend_from_slice(function.name);
         strings.push(0);
-        let symbol = Symbol { name, info: GLOBAL_FUNCTION, section: SHN_ABS, value: function.vaddr, size: function.size };
+        let symbol = Symbol {
+            name,
+            info: GLOBAL_FUNCTION,
+            section: SHN_ABS,
+            value: function.vaddr,
+            size: function.size,
+        };
         symbols.extend(symbol.to_bytes());
     }
     let mut put = |bytes: &[u8]| {
@@ -32,16 +40,32 @@ pub fn append(image: &mut Vec<u8>, functions: &[program::Symbol<'_>]) -> Section
     };
     let mut section = |name, kind, bytes: &[u8], align| {
         let (offset, len) = put(bytes);
-        Section { name, kind, offset, len, align, ..Section::default() }
+        Section {
+            name,
+            kind,
+            offset,
+            len,
+            align,
+            ..Section::default()
+        }
     };
-    let headers = [
+    let headers: [Section; COUNT] = [
         Section::default(),
-        Section { link: 2, info: 1, entry_len: SYMBOL_LEN, ..section(1, SHT_SYMTAB, &symbols, 8) },
+        Section {
+            link: 2,
+            info: 1,
+            entry_len: SYMBOL_LEN,
+            ..section(1, SHT_SYMTAB, &symbols, 8)
+        },
         section(9, SHT_STRTAB, &strings, 1),
         section(17, SHT_STRTAB, NAMES, 1),
     ];
-    let table: Vec<u8> = headers.iter().flat_map(Section::to_bytes).collect();
-    debug_assert_eq!(table.len(), headers.len() * SHDR_LEN);
+    let table: Vec<u8> = headers.into_iter().flat_map(Section::to_bytes).collect();
+    debug_assert_eq!(table.len(), COUNT * SHDR_LEN);
     let (offset, _) = put(&table);
-    SectionTable { offset, count: headers.len() as u16, names: 3 }
+    SectionTable {
+        offset,
+        count: COUNT as u16,
+        names: 3,
+    }
 }

@@ -8,7 +8,13 @@ use crate::bind::Code;
 use crate::elf_out::{self, Phdr, Section, SectionTable};
 
 /// `(name, system call)`; each name has a twin with `__vdso_` before it.
-const FUNCTIONS: [(&str, u32); 5] = [("clock_gettime", 228), ("gettimeofday", 96), ("time", 201), ("clock_getres", 229), ("getcpu", 309)];
+const FUNCTIONS: [(&str, u32); 5] = [
+    ("clock_gettime", 228),
+    ("gettimeofday", 96),
+    ("time", 201),
+    ("clock_getres", 229),
+    ("getcpu", 309),
+];
 const SONAME: &str = "linux-vdso.so.1";
 const VERSION: &str = "LINUX_2.6";
 /// Bytes from one function to the next.
@@ -26,7 +32,10 @@ pub fn build() -> Vec<u8> {
     let mut strings = Strings::default();
     let (soname, version) = (strings.add(SONAME), strings.add(VERSION));
     let names = names(&mut strings);
-    let mut out = Builder { bytes: vec![0; elf_out::HEADER_LEN + 3 * elf_out::PHDR_LEN], sections: vec![("", Section::default())] };
+    let mut out = Builder {
+        bytes: vec![0; elf_out::HEADER_LEN + 3 * elf_out::PHDR_LEN],
+        sections: vec![("", Section::default())],
+    };
 
     // Section indices: 1 .text, 2 .dynsym, 3 .dynstr, then the rest.
     let text = out.bytes.len().next_multiple_of(FUNCTION_LEN) as u64;
@@ -34,8 +43,18 @@ pub fn build() -> Vec<u8> {
     let symbols = out.add(".dynsym", SHT_DYNSYM, 8, &symbol_table(&names, text));
     let strtab = out.add(".dynstr", SHT_STRTAB, 1, &strings.bytes);
     let hash = out.add(".hash", SHT_HASH, 8, &hash_table(names.len()));
-    let versions = out.add(".gnu.version", SHT_GNU_VERSYM, 2, &version_symbols(names.len()));
-    let definitions = out.add(".gnu.version_d", SHT_GNU_VERDEF, 8, &version_definitions(soname, version));
+    let versions = out.add(
+        ".gnu.version",
+        SHT_GNU_VERSYM,
+        2,
+        &version_symbols(names.len()),
+    );
+    let definitions = out.add(
+        ".gnu.version_d",
+        SHT_GNU_VERDEF,
+        8,
+        &version_definitions(soname, version),
+    );
     let tags = [
         (tag::SONAME, u64::from(soname)),
         (tag::HASH, hash),
@@ -48,7 +67,10 @@ pub fn build() -> Vec<u8> {
         (tag::VERDEFNUM, 2),
         (tag::NULL, 0),
     ];
-    let dynamic: Vec<u8> = tags.iter().flat_map(|(tag, value)| [tag.to_le_bytes(), value.to_le_bytes()].concat()).collect();
+    let dynamic: Vec<u8> = tags
+        .iter()
+        .flat_map(|(tag, value)| [tag.to_le_bytes(), value.to_le_bytes()].concat())
+        .collect();
     let dynamic_at = out.add(".dynamic", SHT_DYNAMIC, 8, &dynamic);
     out.finish(dynamic_at, dynamic.len() as u64)
 }
@@ -100,10 +122,15 @@ struct Builder {
 impl Builder {
     /// Appends a section and returns its address.
     fn add(&mut self, name: &'static str, kind: u32, align: u64, content: &[u8]) -> u64 {
-        self.bytes.resize(self.bytes.len().next_multiple_of(align as usize), 0);
+        self.bytes
+            .resize(self.bytes.len().next_multiple_of(align as usize), 0);
         let at = self.bytes.len() as u64;
         self.bytes.extend_from_slice(content);
-        let flags = if kind == SHT_PROGBITS { SHF_ALLOC | SHF_EXECINSTR } else { SHF_ALLOC };
+        let flags = if kind == SHT_PROGBITS {
+            SHF_ALLOC | SHF_EXECINSTR
+        } else {
+            SHF_ALLOC
+        };
         let (link, info, entry_len) = match kind {
             SHT_HASH => (DYNSYM, 0, 4),
             SHT_DYNSYM => (DYNSTR, 1, SYMBOL_LEN as u64),
@@ -112,7 +139,18 @@ impl Builder {
             SHT_DYNAMIC => (DYNSTR, 0, 16),
             _ => (0, 0, 0),
         };
-        let section = Section { name: 0, kind, flags, addr: at, offset: at, len: content.len() as u64, link, info, align, entry_len };
+        let section = Section {
+            name: 0,
+            kind,
+            flags,
+            addr: at,
+            offset: at,
+            len: content.len() as u64,
+            link,
+            info,
+            align,
+            entry_len,
+        };
         self.sections.push((name, section));
         at
     }
@@ -125,20 +163,52 @@ impl Builder {
         }
         let (name, offset) = (names.add(".shstrtab"), self.bytes.len() as u64);
         let len = names.bytes.len() as u64;
-        self.sections.push((".shstrtab", Section { name, kind: SHT_STRTAB, offset, len, align: 1, ..Section::default() }));
+        self.sections.push((
+            ".shstrtab",
+            Section {
+                name,
+                kind: SHT_STRTAB,
+                offset,
+                len,
+                align: 1,
+                ..Section::default()
+            },
+        ));
         self.bytes.extend(names.bytes);
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
         let count = self.sections.len() as u16;
-        let table = SectionTable { offset: self.bytes.len() as u64, count, names: count - 1 };
-        self.bytes.extend(self.sections.iter().flat_map(|(_, s)| s.to_bytes()));
+        let table = SectionTable {
+            offset: self.bytes.len() as u64,
+            count,
+            names: count - 1,
+        };
+        self.bytes
+            .extend(self.sections.iter().flat_map(|(_, s)| s.to_bytes()));
         let len = self.bytes.len() as u64;
-        let phdr = |kind, flags, at, len, align| Phdr { kind, flags, offset: at, addr: at, len, align };
+        let phdr = |kind, flags, at, len, align| Phdr {
+            kind,
+            flags,
+            offset: at,
+            addr: at,
+            len,
+            align,
+        };
         let phdrs = [
-            phdr(elf_out::PT_LOAD, elf_out::PF_R | elf_out::PF_X, 0, len, 4096),
+            phdr(
+                elf_out::PT_LOAD,
+                elf_out::PF_R | elf_out::PF_X,
+                0,
+                len,
+                4096,
+            ),
             phdr(elf_out::PT_DYNAMIC, elf_out::PF_R, dynamic, dynamic_len, 8),
             phdr(elf_out::PT_GNU_STACK, elf_out::PF_R, 0, 0, 16),
         ];
-        let header = elf_out::Header { kind: elf_out::ET_DYN, entry: 0, sections: Some(table) };
+        let header = elf_out::Header {
+            kind: elf_out::ET_DYN,
+            entry: 0,
+            sections: Some(table),
+        };
         elf_out::write_headers(&mut self.bytes, &header, &phdrs);
         self.bytes
     }
@@ -170,7 +240,8 @@ fn functions(text: u64) -> Vec<u8> {
         let mut code = Code::new(text + out.len() as u64);
         code.put(&[0xb8]);
         code.put(&number.to_le_bytes());
-        code.syscall(None).expect("the return address is a few bytes away");
+        code.syscall(None)
+            .expect("the return address is a few bytes away");
         code.put(&[0xc3]);
         code.bytes.resize(FUNCTION_LEN, 0xcc);
         out.extend(code.bytes);
@@ -182,7 +253,13 @@ fn symbol_table(names: &[Name], text: u64) -> Vec<u8> {
     let mut out = vec![0; SYMBOL_LEN];
     for (_, name, binding, index) in names {
         let value = text + (index * FUNCTION_LEN) as u64;
-        let symbol = elf_out::Symbol { name: *name, info: binding << 4 | STT_FUNC, section: TEXT, value, size: FUNCTION_LEN as u64 };
+        let symbol = elf_out::Symbol {
+            name: *name,
+            info: binding << 4 | STT_FUNC,
+            section: TEXT,
+            value,
+            size: FUNCTION_LEN as u64,
+        };
         out.extend(symbol.to_bytes());
     }
     out
@@ -200,7 +277,11 @@ fn hash_table(names: usize) -> Vec<u8> {
 
 /// DT_VERSYM: 0 for the undefined symbol, version index 2 for the rest.
 fn version_symbols(count: usize) -> Vec<u8> {
-    [0u16].into_iter().chain(std::iter::repeat_n(2, count)).flat_map(u16::to_le_bytes).collect()
+    [0u16]
+        .into_iter()
+        .chain(std::iter::repeat_n(2, count))
+        .flat_map(u16::to_le_bytes)
+        .collect()
 }
 
 /// DT_VERDEF: the object's own name (VER_FLG_BASE), then the version.
@@ -211,7 +292,11 @@ fn version_definitions(soname: u32, version: u32) -> Vec<u8> {
         let words = [hash(name), 20, next, at, 0].map(u32::to_le_bytes).concat();
         [halves, words].concat()
     };
-    [entry(1, 1, SONAME, soname, false), entry(0, 2, VERSION, version, true)].concat()
+    [
+        entry(1, 1, SONAME, soname, false),
+        entry(0, 2, VERSION, version, true),
+    ]
+    .concat()
 }
 
 /// The System V ABI's hash of a symbol name.
@@ -238,25 +323,45 @@ mod tests {
         assert_eq!(elf.soname, Some(SONAME));
         assert_eq!(elf.dynsyms.len(), 11);
         for (index, (name, number)) in FUNCTIONS.iter().enumerate() {
-            for (name, binding) in [(format!("__vdso_{name}"), STB_GLOBAL), ((*name).to_owned(), STB_WEAK)] {
-                let symbol = elf.dynsyms.iter().find(|s| elf.dynstrtab.get_at(s.st_name) == Some(&name)).unwrap();
+            for (name, binding) in [
+                (format!("__vdso_{name}"), STB_GLOBAL),
+                ((*name).to_owned(), STB_WEAK),
+            ] {
+                let symbol = elf
+                    .dynsyms
+                    .iter()
+                    .find(|s| elf.dynstrtab.get_at(s.st_name) == Some(&name))
+                    .unwrap();
                 assert_eq!(symbol.st_bind(), binding);
                 let code = &bytes[symbol.st_value as usize..][..FUNCTION_LEN];
                 assert_eq!(code[0], 0xb8);
                 assert_eq!(u32::from_le_bytes(code[1..5].try_into().unwrap()), *number);
-                assert_eq!(index * FUNCTION_LEN, (symbol.st_value - elf.dynsyms.get(1).unwrap().st_value) as usize);
+                assert_eq!(
+                    index * FUNCTION_LEN,
+                    (symbol.st_value - elf.dynsyms.get(1).unwrap().st_value) as usize
+                );
             }
         }
         let versions: Vec<_> = elf.versym.unwrap().iter().map(|v| v.vs_val).collect();
         assert_eq!(versions, [0, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
-        let definitions: Vec<_> = elf.verdef.unwrap().iter().map(|d| (d.vd_ndx, d.vd_hash)).collect();
+        let definitions: Vec<_> = elf
+            .verdef
+            .unwrap()
+            .iter()
+            .map(|d| (d.vd_ndx, d.vd_hash))
+            .collect();
         assert_eq!(definitions, [(1, hash(SONAME)), (2, 0x3ae_75f6)]);
     }
 
     #[test]
     fn the_hash_chain_reaches_every_symbol() {
         let table = hash_table(3);
-        let words: Vec<u32> = table.as_chunks::<4>().0.iter().map(|w| u32::from_le_bytes(*w)).collect();
+        let words: Vec<u32> = table
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|w| u32::from_le_bytes(*w))
+            .collect();
         assert_eq!(words, [1, 4, 1, 0, 2, 3, 0]);
     }
 }

@@ -123,11 +123,11 @@ pub struct Bound {
 
 /// Rewrites the sites of `program`, with trampolines at `trampolines_vaddr`.
 pub fn bind(program: &Program<'_>, trampolines_vaddr: u64) -> Bound {
-    let sites = sweep::sites(program);
-    let targets = targets::find(program, &sites);
+    let sweep = sweep::sweep(program);
+    let targets = targets::find(program, &sweep);
     let mut bound = Bound::default();
     let mut occupied = 0;
-    for site in &sites {
+    for site in &sweep.sites {
         let result = place(program, site, &targets, occupied).and_then(|window| {
             let at = trampolines_vaddr + bound.trampolines.len() as u64;
             let made = trampoline::make(site, &window, at).ok_or(Reason::OutOfReach)?;
@@ -137,20 +137,36 @@ pub fn bind(program: &Program<'_>, trampolines_vaddr: u64) -> Bound {
             Ok((window, made)) => {
                 occupied = window.end;
                 let counts = bound.report.counts(site.kind);
-                *if window.moves_before() { &mut counts.before } else { &mut counts.after } += 1;
+                *if window.moves_before() {
+                    &mut counts.before
+                } else {
+                    &mut counts.after
+                } += 1;
                 bound.trampolines.extend(made.trampoline);
-                bound.patches.push(Patch { vaddr: window.start, bytes: made.patch });
+                bound.patches.push(Patch {
+                    vaddr: window.start,
+                    bytes: made.patch,
+                });
             }
             Err(reason) => {
                 bound.report.counts(site.kind).unbound += 1;
-                bound.report.unbound.push(Unbound { vaddr: site.vaddr(), kind: site.kind, reason });
+                bound.report.unbound.push(Unbound {
+                    vaddr: site.vaddr(),
+                    kind: site.kind,
+                    reason,
+                });
             }
         }
     }
     bound
 }
 
-fn place(program: &Program<'_>, site: &sweep::Site, targets: &targets::Targets, occupied: u64) -> Result<Window, Reason> {
+fn place(
+    program: &Program<'_>,
+    site: &sweep::Site,
+    targets: &targets::Targets,
+    occupied: u64,
+) -> Result<Window, Reason> {
     if !site.certain {
         return Err(Reason::Uncertain);
     }
@@ -165,13 +181,18 @@ fn place(program: &Program<'_>, site: &sweep::Site, targets: &targets::Targets, 
 fn signal_return(program: &Program<'_>, site: &sweep::Site) -> bool {
     const MOV_15_RAX: [u8; 7] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0];
     let start = site.vaddr().wrapping_sub(MOV_15_RAX.len() as u64);
-    site.kind == SiteKind::Syscall && program.bytes_at(start, MOV_15_RAX.len()) == Some(&MOV_15_RAX[..]) && !unwindable(program, start)
+    site.kind == SiteKind::Syscall
+        && program.bytes_at(start, MOV_15_RAX.len()) == Some(&MOV_15_RAX[..])
+        && !unwindable(program, start)
 }
 
 /// Whether a frame description starts at `at`, or one byte early as glibc's does (a return address minus one then finds it).
 /// Not every linker writes a table of them, so this looks for the 4-byte distance that a description holds.
 fn unwindable(program: &Program<'_>, at: u64) -> bool {
-    let named = |vaddr: u64, word: &[u8; 4]| at.wrapping_sub(vaddr.wrapping_add_signed(i64::from(i32::from_le_bytes(*word)))) <= 1;
+    let named = |vaddr: u64, word: &[u8; 4]| {
+        at.wrapping_sub(vaddr.wrapping_add_signed(i64::from(i32::from_le_bytes(*word)))) <= 1
+    };
     let data = program.segments.iter().filter(|s| !s.executable());
-    data.flat_map(targets::aligned::<4>).any(|(vaddr, word)| named(vaddr, word))
+    data.flat_map(targets::aligned::<4>)
+        .any(|(vaddr, word)| named(vaddr, word))
 }

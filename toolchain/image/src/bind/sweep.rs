@@ -3,7 +3,6 @@
 //! The byte pairs are looked for first; then only the pieces of code between two cuts (places where an instruction is known to
 //! start) that hold a pair, or lie near one, are decoded. A pair that decoding does not meet lies inside another instruction.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
@@ -11,8 +10,14 @@ use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, 
 use super::SiteKind;
 use crate::program::Program;
 
-/// Code this near to a site is decoded for its branches, bytes; [`super::targets`] finds farther ones without decoding.
-pub const NEAR: u64 = 1024;
+/// Code this near to a site is decoded, bytes: all that short branches (128 bytes) reach and more; [`super::targets`] finds
+/// the others without decoding.
+const NEAR: u64 = 1024;
+/// Where a piece has nothing of interest for longer, decoding begins anew this far before the next site, bytes: enough to fall
+/// into step long before.
+const RUN_UP: u64 = 2 * NEAR;
+/// More sites than any program has; whatever comes later stays as it is, unseen.
+const MOST: usize = 1 << 16;
 /// Instructions kept on each side of a site.
 const NEIGHBOURS: usize = 8;
 
@@ -56,8 +61,6 @@ pub struct Site {
     pub index: usize,
     /// Whether it is an instruction beyond doubt.
     pub certain: bool,
-    /// Addresses that instructions near the site refer to.
-    pub local_targets: Vec<u64>,
 }
 
 impl Site {
@@ -73,31 +76,34 @@ impl Site {
     }
 }
 
-/// A piece of code between two cuts.
-#[derive(Default)]
-struct Piece {
-    insns: Vec<Insn>,
-    /// Indices of sites.
-    sites: Vec<(usize, SiteKind)>,
-    /// Referred addresses with the address of the instruction, in address order.
-    refers: Vec<(u64, u64)>,
-    end: u64,
+/// What the sweep found.
+#[derive(Clone, Debug, Default)]
+pub struct Sweep {
+    /// All sites in address order.
+    pub sites: Vec<Site>,
+    /// Addresses that the decoded instructions refer to.
+    pub refers: Vec<u64>,
 }
 
-/// All sites in address order.
-pub fn sites(program: &Program<'_>) -> Vec<Site> {
+/// Decodes the program as far as it lies near byte pairs that may be sites.
+pub fn sweep(program: &Program<'_>) -> Sweep {
     let candidates = candidates(program);
-    let mut pieces: BTreeMap<u64, Piece> = BTreeMap::new();
-    for &at in &candidates {
-        for range in ranges_near(program, at) {
-            pieces.entry(range.start).or_insert_with(|| decode(program, range));
+    let mut found = Sweep::default();
+    for code in &program.code {
+        let first = program.cuts.partition_point(|&c| c < code.start);
+        let cuts = program.cuts[first..]
+            .iter()
+            .copied()
+            .take_while(|&c| c < code.end);
+        let ends = cuts.clone().skip(1).chain([code.end]);
+        for (start, end) in cuts.zip(ends) {
+            let next = candidates.get(candidates.partition_point(|c| c + NEAR < start));
+            if next.is_some_and(|next| *next < end + NEAR) {
+                found.piece(program, start..end, &candidates);
+            }
         }
     }
-    let mut sites = Vec::new();
-    for piece in pieces.values() {
-        sites.extend(piece.sites.iter().map(|&(index, kind)| site(program, &pieces, piece, index, kind)));
-    }
-    sites
+    found
 }
 
 /// Addresses of the byte pairs `0f 05` and `0f a2` in code.
@@ -109,47 +115,74 @@ fn candidates(program: &Program<'_>) -> Vec<u64> {
         }
     }
     found.sort_unstable();
+    found.truncate(MOST);
     found
 }
 
 fn code<'a>(program: &'a Program<'_>) -> impl Iterator<Item = (Range<u64>, &'a [u8])> {
-    program.code.iter().filter_map(|r| Some((r.clone(), program.bytes_at(r.start, (r.end - r.start) as usize)?)))
+    program.code.iter().filter_map(|r| {
+        Some((
+            r.clone(),
+            program.bytes_at(r.start, (r.end - r.start) as usize)?,
+        ))
+    })
 }
 
-/// The pieces of code that overlap `at` +- [`NEAR`].
-fn ranges_near(program: &Program<'_>, at: u64) -> Vec<Range<u64>> {
-    let Some(code) = program.code.iter().find(|r| r.contains(&at)) else { return Vec::new() };
-    let (low, high) = (at.saturating_sub(NEAR).max(code.start), (at + NEAR).min(code.end));
-    let cuts = &program.cuts;
-    let first = cuts.partition_point(|&c| c <= low).saturating_sub(1);
-    let end = |index: usize| cuts.get(index + 1).map_or(code.end, |&c| c.min(code.end));
-    (first..cuts.len()).take_while(|&i| cuts[i] < high).map(|i| cuts[i].max(code.start)..end(i)).filter(|r| !r.is_empty()).collect()
-}
-
-fn decode(program: &Program<'_>, range: Range<u64>) -> Piece {
-    let mut piece = Piece { end: range.end, ..Piece::default() };
-    let Some(bytes) = program.bytes_at(range.start, (range.end - range.start) as usize) else { return piece };
-    let mut decoder = Decoder::with_ip(64, bytes, range.start, DecoderOptions::NONE);
-    let mut instruction = Instruction::default();
-    while decoder.can_decode() {
-        decoder.decode_out(&mut instruction);
-        let at = (instruction.ip() - range.start) as usize;
-        match instruction.code() {
-            Code::Syscall => piece.sites.push((piece.insns.len(), SiteKind::Syscall)),
-            Code::Cpuid => piece.sites.push((piece.insns.len(), SiteKind::Cpuid)),
-            _ => {}
+impl Sweep {
+    /// Decodes a piece of code between two cuts as far as it lies near one of `candidates` (sorted).
+    fn piece(&mut self, program: &Program<'_>, range: Range<u64>, candidates: &[u64]) {
+        let Some(bytes) = program.bytes_at(range.start, (range.end - range.start) as usize) else {
+            return;
+        };
+        let mut decoder = Decoder::with_ip(64, bytes, range.start, DecoderOptions::NONE);
+        let mut instruction = Instruction::default();
+        let (mut insns, mut sites) = (Vec::new(), Vec::new());
+        while decoder.can_decode() {
+            let Some(&next) =
+                candidates.get(candidates.partition_point(|c| c + NEAR < decoder.ip()))
+            else {
+                break;
+            };
+            if next > decoder.ip() + 2 * RUN_UP {
+                let ip = (next - RUN_UP).min(range.end);
+                if decoder.set_position((ip - range.start) as usize).is_err() {
+                    break;
+                }
+                decoder.set_ip(ip);
+                continue;
+            }
+            decoder.decode_out(&mut instruction);
+            match instruction.code() {
+                Code::Syscall => sites.push((insns.len(), SiteKind::Syscall)),
+                Code::Cpuid => sites.push((insns.len(), SiteKind::Cpuid)),
+                _ => {}
+            }
+            self.refers.extend(referred(&instruction));
+            let at = (instruction.ip() - range.start) as usize;
+            let distance_at = decoder
+                .get_constant_offsets(&instruction)
+                .displacement_offset();
+            insns.push(insn(
+                &instruction,
+                &bytes[at..at + instruction.len()],
+                distance_at,
+            ));
         }
-        piece.refers.extend(referred(&instruction).map(|target| (instruction.ip(), target)));
-        let distance_at = decoder.get_constant_offsets(&instruction).displacement_offset();
-        piece.insns.push(insn(&instruction, &bytes[at..at + instruction.len()], distance_at));
+        self.sites.extend(
+            sites
+                .into_iter()
+                .map(|(index, kind)| site(program, &insns, index, kind)),
+        );
     }
-    piece
 }
 
 fn insn(instruction: &Instruction, encoded: &[u8], distance_at: usize) -> Insn {
     let mut bytes = [0; 15];
     bytes[..encoded.len()].copy_from_slice(encoded);
-    let special = matches!(instruction.code(), Code::Syscall | Code::Cpuid | Code::Endbr64 | Code::INVALID);
+    let special = matches!(
+        instruction.code(),
+        Code::Syscall | Code::Cpuid | Code::Endbr64 | Code::INVALID
+    );
     // 32-bit rip-relative addresses (prefix 67) would need care that nobody's code is worth.
     let relative = instruction.is_ip_rel_memory_operand();
     let plain = !relative || instruction.memory_base() == Register::RIP;
@@ -165,7 +198,10 @@ fn insn(instruction: &Instruction, encoded: &[u8], distance_at: usize) -> Insn {
 
 /// The code address that an instruction names: branch target, rip-relative operand, or (for `endbr64`) itself.
 fn referred(instruction: &Instruction) -> Option<u64> {
-    let branch = matches!(instruction.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64);
+    let branch = matches!(
+        instruction.op0_kind(),
+        OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
+    );
     if branch {
         Some(instruction.near_branch_target())
     } else if instruction.is_ip_rel_memory_operand() {
@@ -175,24 +211,18 @@ fn referred(instruction: &Instruction) -> Option<u64> {
     }
 }
 
-fn site(program: &Program<'_>, pieces: &BTreeMap<u64, Piece>, piece: &Piece, index: usize, kind: SiteKind) -> Site {
+/// A site at `index` of the instructions of a piece.
+fn site(program: &Program<'_>, piece: &[Insn], index: usize, kind: SiteKind) -> Site {
     let first = index.saturating_sub(NEIGHBOURS);
-    let mut insns = piece.insns[first..(index + NEIGHBOURS + 1).min(piece.insns.len())].to_vec();
+    let mut insns = piece[first..(index + NEIGHBOURS + 1).min(piece.len())].to_vec();
     let index = index - first;
-    let at = insns[index].vaddr;
-    let certain = settle(program, piece.insns[0].vaddr, &mut insns[..=index]);
-    Site { kind, index, certain, local_targets: local_targets(pieces, at), insns }
-}
-
-/// What the instructions within [`NEAR`] bytes of `at` refer to.
-fn local_targets(pieces: &BTreeMap<u64, Piece>, at: u64) -> Vec<u64> {
-    let (low, high) = (at.saturating_sub(NEAR), at + NEAR);
-    let near = pieces.range(..high).rev().take_while(|(_, p)| p.end > low);
-    near.flat_map(|(_, piece)| {
-        let from = piece.refers.partition_point(|r| r.0 < low);
-        piece.refers[from..].iter().take_while(|r| r.0 < high).map(|r| r.1)
-    })
-    .collect()
+    let certain = settle(program, piece[0].vaddr, &mut insns[..=index]);
+    Site {
+        kind,
+        index,
+        certain,
+        insns,
+    }
 }
 
 /// Decides whether the site, the last of `insns`, is an instruction beyond doubt, and makes instructions before it that are
@@ -210,7 +240,9 @@ fn settle(program: &Program<'_>, start: u64, insns: &mut [Insn]) -> bool {
     let froms = at - FAR..at - NEAREST;
     let mut arrivals = vec![0; insns.len()];
     for from in froms.clone() {
-        let Some(bytes) = program.bytes_at(from, (at + 2 - from) as usize) else { return false };
+        let Some(bytes) = program.bytes_at(from, (at + 2 - from) as usize) else {
+            return false;
+        };
         let mut decoder = Decoder::with_ip(64, bytes, from, DecoderOptions::NONE);
         let mut instruction = Instruction::default();
         while decoder.ip() <= at && decoder.can_decode() {

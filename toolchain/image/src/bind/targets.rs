@@ -3,8 +3,8 @@
 //! Taken as targets:
 //! - cuts: symbols, function starts, the entry point;
 //! - what decoded instructions near a site refer to;
-//! - more than [`NEAR`] bytes away, any bytes in code that look like a near branch, a call or a `lea` to it, whether or not the sweep
-//!   meets them (unless decoding around them clearly denies it);
+//! - any bytes in code that look like a near branch, a call or a `lea` to it, whether or not the sweep meets them (unless decoding
+//!   around them clearly denies it);
 //! - of a position-independent program, every address that a relocation stores; of another, any 4 bytes of code that are the low
 //!   half of the address, and any 8 bytes anywhere, at 4-byte alignment, that are the address;
 //! - entries of tables of 4-byte distances that start at any place which the code takes the address of.
@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 
-use super::sweep::{NEAR, Site};
+use super::sweep::{Site, Sweep};
 use crate::program::{LoadSegment, Program};
 
 /// Steps through jump tables after which a program is taken to be hostile.
@@ -36,21 +36,19 @@ impl Targets {
     }
 }
 
-/// Finds the targets near `sites`.
-pub fn find(program: &Program<'_>, sites: &[Site]) -> Targets {
-    let mut search = Search::new(program, sites);
+/// Finds the targets near the sites of `sweep`.
+pub fn find(program: &Program<'_>, sweep: &Sweep) -> Targets {
+    let mut search = Search::new(program, &sweep.sites);
     for &cut in &program.cuts {
         search.add(cut);
     }
     for &pointer in &program.pointers {
         search.add(pointer);
     }
-    for site in sites {
-        for &target in &site.local_targets {
-            search.add(target);
-        }
+    for &target in &sweep.refers {
+        search.add(target);
     }
-    if !sites.is_empty() {
+    if !sweep.sites.is_empty() {
         for segment in &program.segments {
             if !program.pie {
                 search.scan_addresses(segment);
@@ -61,13 +59,16 @@ pub fn find(program: &Program<'_>, sites: &[Site]) -> Targets {
         }
         search.walk_tables(program);
     }
-    Targets { found: search.found, all: search.gave_up }
+    Targets {
+        found: search.found,
+        all: search.gave_up,
+    }
 }
 
 struct Search {
     /// From the lowest code address to the highest.
     code: Range<u64>,
-    /// One bit for each line of code: holds an interesting address.
+    /// One bit for some lines of code: one of them holds an interesting address. A power of two of words.
     filter: Vec<u64>,
     interesting: HashSet<u64>,
     found: HashSet<u64>,
@@ -82,13 +83,22 @@ impl Search {
         let start = program.code.iter().map(|r| r.start).min().unwrap_or(0);
         let end = program.code.iter().map(|r| r.end).max().unwrap_or(0);
         let interesting: HashSet<u64> = sites.iter().flat_map(Site::span).collect();
-        let mut filter = vec![0; ((end - start) >> LINE) as usize / 64 + 1];
+        let lines: u64 = program.code.iter().map(|r| (r.end - r.start) >> LINE).sum();
+        let mut filter = vec![0; (lines as usize / 64 + 1).next_power_of_two()];
         for at in &interesting {
-            let line = (at - start) >> LINE;
-            filter[line as usize / 64] |= 1 << (line % 64);
+            let (word, bit) = place(&filter, at - start);
+            filter[word] |= bit;
         }
         let data = program.segments.iter().map(|s| s.file_range()).collect();
-        Self { code: start..end, filter, interesting, found: HashSet::new(), tables: Vec::new(), data, gave_up: false }
+        Self {
+            code: start..end,
+            filter,
+            interesting,
+            found: HashSet::new(),
+            tables: Vec::new(),
+            data,
+            gave_up: false,
+        }
     }
 
     fn add(&mut self, at: u64) {
@@ -99,8 +109,8 @@ impl Search {
 
     /// `offset` is relative to the start of code and inside it.
     fn interests(&self, offset: u64) -> bool {
-        let line = offset >> LINE;
-        self.filter[line as usize / 64] >> (line % 64) & 1 != 0 && self.interesting.contains(&(self.code.start + offset))
+        let (word, bit) = place(&self.filter, offset);
+        self.filter[word] & bit != 0 && self.interesting.contains(&(self.code.start + offset))
     }
 
     /// Looks for addresses that are fixed at link time: any 4 bytes of code that are the low half of one, in data any
@@ -130,24 +140,28 @@ impl Search {
             let target = (segment.vaddr + at as u64 + 4).wrapping_add_signed(i64::from(distance));
             match &segment.data[..at] {
                 [.., 0xe8 | 0xe9] | [.., 0x0f, 0x80..=0x8f] | [.., 0xc7, 0xf8] => {}
-                [.., 0x8d, modrm] if modrm & 0xc7 == 0x05 => self.note_table(target, segment.vaddr + at as u64),
+                [.., 0x8d, modrm] if modrm & 0xc7 == 0x05 => {
+                    self.note_table(target, segment.vaddr + at as u64)
+                }
                 _ => continue,
             }
-            if u64::from(distance.unsigned_abs()) >= NEAR {
-                self.add_operand(target, segment, at);
-            }
+            self.add_operand(target, segment, at);
         }
     }
 
     /// Adds what 4 bytes of code at index `at` seem to refer to, unless they clearly are no operand of an instruction.
     fn add_operand(&mut self, target: u64, segment: &LoadSegment<'_>, at: usize) {
-        if self.code.contains(&target) && self.interests(target - self.code.start) && !self.found.contains(&target) && operand(segment, at).maybe() {
+        if self.code.contains(&target)
+            && self.interests(target - self.code.start)
+            && !self.found.contains(&target)
+            && operand(segment, at).maybe()
+        {
             self.found.insert(target);
         }
     }
 
     fn note_table(&mut self, base: u64, operand: u64) {
-        if base % 4 == 0 && self.data.iter().any(|r| r.contains(&base)) {
+        if base.is_multiple_of(4) && self.data.iter().any(|r| r.contains(&base)) {
             self.tables.push((base, operand));
         }
     }
@@ -159,7 +173,9 @@ impl Search {
         tables.dedup_by_key(|t| t.0);
         let mut steps = 0;
         for (index, &(base, _)) in tables.iter().enumerate() {
-            let Some(segment) = segment_of(program, base) else { continue };
+            let Some(segment) = segment_of(program, base) else {
+                continue;
+            };
             let bytes = &segment.data[(base - segment.vaddr) as usize..];
             for (entry, distance) in bytes.as_chunks::<4>().0.iter().enumerate() {
                 steps += 1;
@@ -170,7 +186,10 @@ impl Search {
                 if self.interests(target - self.code.start) {
                     let at = base + 4 * entry as u64;
                     let others = tables[index + 1..].iter().take_while(|t| t.0 <= at);
-                    if others.clone().any(|t| segment_of(program, t.1).is_some_and(|s| operand(s, (t.1 - s.vaddr) as usize).surely())) {
+                    if others.clone().any(|t| {
+                        segment_of(program, t.1)
+                            .is_some_and(|s| operand(s, (t.1 - s.vaddr) as usize).surely())
+                    }) {
                         break; // another table has begun
                     }
                     self.found.insert(target);
@@ -181,8 +200,17 @@ impl Search {
     }
 }
 
+/// Word and bit of the filter for the line at `offset` in code.
+fn place(filter: &[u64], offset: u64) -> (usize, u64) {
+    let line = offset >> LINE;
+    ((line / 64) as usize & (filter.len() - 1), 1 << (line % 64))
+}
+
 fn segment_of<'a, 'p>(program: &'p Program<'a>, vaddr: u64) -> Option<&'p LoadSegment<'a>> {
-    program.segments.iter().find(|s| s.file_range().contains(&vaddr))
+    program
+        .segments
+        .iter()
+        .find(|s| s.file_range().contains(&vaddr))
 }
 
 /// How many of the decodings from nearby find an operand at some place.
@@ -206,7 +234,9 @@ impl Votes {
 fn operand(segment: &LoadSegment<'_>, at: usize) -> Votes {
     const FAR: usize = 64;
     const NEAREST: usize = 32;
-    let Some(first) = at.checked_sub(FAR) else { return Votes { tried: 0, held: 0 } };
+    let Some(first) = at.checked_sub(FAR) else {
+        return Votes { tried: 0, held: 0 };
+    };
     let bytes = &segment.data[..(at + 16).min(segment.data.len())];
     let holds = |from: usize| {
         let mut decoder = Decoder::new(64, &bytes[from..], DecoderOptions::NONE);
@@ -217,17 +247,38 @@ fn operand(segment: &LoadSegment<'_>, at: usize) -> Votes {
             decoder.decode_out(&mut instruction);
         }
         let offsets = decoder.get_constant_offsets(&instruction);
-        let field = |has: bool, offset: usize, size: usize| has && size >= 4 && start + offset == at;
-        field(offsets.has_displacement(), offsets.displacement_offset(), offsets.displacement_size())
-            || field(offsets.has_immediate(), offsets.immediate_offset(), offsets.immediate_size())
+        let field =
+            |has: bool, offset: usize, size: usize| has && size >= 4 && start + offset == at;
+        field(
+            offsets.has_displacement(),
+            offsets.displacement_offset(),
+            offsets.displacement_size(),
+        ) || field(
+            offsets.has_immediate(),
+            offsets.immediate_offset(),
+            offsets.immediate_size(),
+        )
     };
     let froms = first..at - NEAREST;
-    Votes { tried: froms.len(), held: froms.filter(|&from| holds(from)).count() }
+    Votes {
+        tried: froms.len(),
+        held: froms.filter(|&from| holds(from)).count(),
+    }
 }
 
 /// The naturally aligned words of a segment, with their addresses.
-pub fn aligned<'a, const N: usize>(segment: &LoadSegment<'a>) -> impl Iterator<Item = (u64, &'a [u8; N])> {
+pub fn aligned<'a, const N: usize>(
+    segment: &LoadSegment<'a>,
+) -> impl Iterator<Item = (u64, &'a [u8; N])> {
     let start = segment.vaddr.next_multiple_of(N as u64);
-    let bytes = segment.data.get((start - segment.vaddr) as usize..).unwrap_or_default();
-    bytes.as_chunks().0.iter().enumerate().map(move |(i, word)| (start + (i * N) as u64, word))
+    let bytes = segment
+        .data
+        .get((start - segment.vaddr) as usize..)
+        .unwrap_or_default();
+    bytes
+        .as_chunks()
+        .0
+        .iter()
+        .enumerate()
+        .map(move |(i, word)| (start + (i * N) as u64, word))
 }

@@ -37,7 +37,9 @@ pub struct Made {
 pub fn make(site: &Site, window: &Window, at: u64) -> Option<Made> {
     let mut patch = Code::new(window.start);
     patch.jump(at)?;
-    patch.bytes.resize((window.end - window.start) as usize, INT3);
+    patch
+        .bytes
+        .resize((window.end - window.start) as usize, INT3);
     let mut code = Code::new(at);
     code.insns(&site.insns[window.before.clone()])?;
     let original_end = site.insns[site.index].end();
@@ -50,10 +52,18 @@ pub fn make(site: &Site, window: &Window, at: u64) -> Option<Made> {
     let returns = after.last().is_some_and(|i| i.ret);
     let in_place = window.keeps_site && site.kind == SiteKind::Syscall;
     if !returns && !in_place {
-        code.jump(if window.keeps_site { original_end } else { window.end })?;
+        code.jump(if window.keeps_site {
+            original_end
+        } else {
+            window.end
+        })?;
     }
-    code.bytes.resize(code.bytes.len().next_multiple_of(ALIGN), INT3);
-    Some(Made { patch: patch.bytes, trampoline: code.bytes })
+    code.bytes
+        .resize(code.bytes.len().next_multiple_of(ALIGN), INT3);
+    Some(Made {
+        patch: patch.bytes,
+        trampoline: code.bytes,
+    })
 }
 
 /// Machine code for a known address.
@@ -64,7 +74,10 @@ pub(crate) struct Code {
 
 impl Code {
     pub(crate) fn new(vaddr: u64) -> Self {
-        Self { vaddr, bytes: Vec::new() }
+        Self {
+            vaddr,
+            bytes: Vec::new(),
+        }
     }
 
     fn insns(&mut self, insns: &[Insn]) -> Option<()> {
@@ -75,10 +88,15 @@ impl Code {
     fn insn(&mut self, insn: &Insn) -> Option<()> {
         let start = self.bytes.len();
         self.put(insn.bytes());
-        let Some((at, target)) = insn.relative else { return Some(()) };
+        let Some((at, target)) = insn.relative else {
+            return Some(());
+        };
         let end = self.vaddr + self.bytes.len() as u64;
         let distance = i32::try_from(target.wrapping_sub(end).cast_signed()).ok()?;
-        let place = self.bytes.get_mut(start + usize::from(at)..)?.first_chunk_mut()?;
+        let place = self
+            .bytes
+            .get_mut(start + usize::from(at)..)?
+            .first_chunk_mut()?;
         *place = distance.to_le_bytes();
         Some(())
     }

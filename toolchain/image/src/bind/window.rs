@@ -39,7 +39,9 @@ pub fn choose(site: &Site, targets: &Targets, free_from: u64) -> Option<Window> 
     let (before, after) = (run_before(site), run_after(site));
     // A kept site must not be jumped to either: the bytes before it might then be data.
     let inside = |w: &Window| w.start + 1..w.end.max(site.vaddr() + 1);
-    let possible = |w: &Window| w.end - w.start >= JUMP_LEN && w.start >= free_from && !targets.any_in(inside(w));
+    let possible = |w: &Window| {
+        w.end - w.start >= JUMP_LEN && w.start >= free_from && !targets.any_in(inside(w))
+    };
     let kept = (1..=before).map(|b| window(site, b, 0, true));
     let consumed = (1..=before).map(|b| window(site, b, 0, false));
     let with_after = (0..=before).flat_map(|b| (1..=after).map(move |a| window(site, b, a, false)));
@@ -60,7 +62,11 @@ fn window(site: &Site, before: usize, after: usize, keeps_site: bool) -> Window 
 
 /// How many instructions before the site can be moved.
 fn run_before(site: &Site) -> usize {
-    site.insns[..site.index].iter().rev().take_while(|i| i.movable).count()
+    site.insns[..site.index]
+        .iter()
+        .rev()
+        .take_while(|i| i.movable)
+        .count()
 }
 
 /// How many after it; a `ret` may be the last.

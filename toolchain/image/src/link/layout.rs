@@ -24,7 +24,14 @@ impl Out {
     pub fn new(capacity: usize) -> Self {
         let mut bytes = Vec::with_capacity(capacity);
         bytes.resize(PAGE_SIZE as usize, 0);
-        Self { bytes, parts: vec![Part { offset: 0, len: PAGE_SIZE, flags: SEG_R }] }
+        Self {
+            bytes,
+            parts: vec![Part {
+                offset: 0,
+                len: PAGE_SIZE,
+                flags: SEG_R,
+            }],
+        }
     }
 
     /// Bytes so far, a multiple of the page size.
@@ -54,7 +61,8 @@ impl Out {
         }
         let offset = self.len();
         self.bytes.extend_from_slice(bytes);
-        self.bytes.resize(self.bytes.len().next_multiple_of(PAGE_SIZE as usize), 0);
+        self.bytes
+            .resize(self.bytes.len().next_multiple_of(PAGE_SIZE as usize), 0);
         let len = self.len() - offset;
         match self.parts.last_mut() {
             Some(last) if last.flags == flags => last.len += len,

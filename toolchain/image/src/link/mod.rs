@@ -7,7 +7,9 @@
 mod layout;
 
 use serde::{Deserialize, Serialize};
-use unik_abi::image::{IMAGE_MAGIC, ImageInfo, MAX_SEGMENTS, SEG_R, SEG_TRAMPOLINES, SEG_X, Segment};
+use unik_abi::image::{
+    IMAGE_MAGIC, ImageInfo, MAX_SEGMENTS, SEG_R, SEG_TRAMPOLINES, SEG_X, Segment,
+};
 use unik_abi::layout::{IMAGE_PADDR, LIBOS_VADDR, MMIO_HOLE_START};
 use unik_abi::{ABI_VERSION, PAGE_SIZE};
 
@@ -47,7 +49,13 @@ pub struct LinkOptions {
 
 impl Default for LinkOptions {
     fn default() -> Self {
-        Self { bind: true, manifest: Vec::new(), files: Vec::new(), symbols: Symbols::None, exe: "/bin/program".into() }
+        Self {
+            bind: true,
+            manifest: Vec::new(),
+            files: Vec::new(),
+            symbols: Symbols::None,
+            exe: "/bin/program".into(),
+        }
     }
 }
 
@@ -106,10 +114,14 @@ pub enum LinkError {
     #[error(transparent)]
     Pack(#[from] PackError),
     /// A manifest record that cannot be written.
-    #[error("the manifest record {key:?} cannot be stored: keys have no `=`, and neither keys nor values have NUL characters")]
+    #[error(
+        "the manifest record {key:?} cannot be stored: keys have no `=`, and neither keys nor values have NUL characters"
+    )]
     Manifest { key: String },
     /// Does not fit below the device window of a PC.
-    #[error("the image would have {len} bytes, at most {most} are possible: pack fewer files, or give them by `-v`")]
+    #[error(
+        "the image would have {len} bytes, at most {most} are possible: pack fewer files, or give them by `-v`"
+    )]
     TooLarge { len: u64, most: u64 },
     /// More parts than the first page has room for.
     #[error("the library OS has too many segments ({count}): build it with its linker script")]
@@ -125,7 +137,14 @@ pub fn link(program: &[u8], libos: &[u8], options: &LinkOptions) -> Result<Linke
     let libos = LibOs::read(libos)?;
     let archive = cpio::write(&options.files)?;
     let bound = options.bind.then(|| bind::bind(&program, program.end()));
-    Linker { program, libos, archive, bound, options }.run()
+    Linker {
+        program,
+        libos,
+        archive,
+        bound,
+        options,
+    }
+    .run()
 }
 
 struct Linker<'a> {
@@ -149,10 +168,17 @@ impl Linker<'_> {
         let vdso = vdso::build();
         (info.vdso_paddr, info.vdso_len) = out.put(&vdso, SEG_R | SEG_X);
         sizes.vdso = info.vdso_len;
-        let manifest = manifest::write(self.options, self.bound.as_ref().map(|b| &b.report), self.libos.info)?;
+        let manifest = manifest::write(
+            self.options,
+            self.bound.as_ref().map(|b| &b.report),
+            self.libos.info,
+        )?;
         let notes = notes::write(IMAGE_PADDR + self.libos.entry, &manifest);
         let (notes_paddr, notes_len) = out.put(&notes.bytes, SEG_R);
-        (info.manifest_paddr, info.manifest_len) = (notes_paddr + notes.manifest_at as u64, manifest.len() as u64);
+        (info.manifest_paddr, info.manifest_len) = (
+            notes_paddr + notes.manifest_at as u64,
+            manifest.len() as u64,
+        );
         sizes.manifest = info.manifest_len;
         (info.files_paddr, info.files_len) = out.put(&self.archive, SEG_R);
         sizes.files = info.files_len.next_multiple_of(PAGE_SIZE);
@@ -162,7 +188,8 @@ impl Linker<'_> {
 
         let (mut bytes, parts) = out.finish();
         let loaded = bytes.len() as u64;
-        let sections = (self.options.symbols == Symbols::Functions).then(|| symbols::append(&mut bytes, &self.functions()));
+        let sections = (self.options.symbols == Symbols::Functions)
+            .then(|| symbols::append(&mut bytes, &self.functions()));
         bytes.resize(bytes.len().next_multiple_of(PAGE_SIZE as usize), 0);
         sizes.total = bytes.len() as u64;
         sizes.symbols = sizes.total - loaded;
@@ -170,21 +197,39 @@ impl Linker<'_> {
         info.phys_end = IMAGE_PADDR + sizes.total;
         let most = MMIO_HOLE_START - IMAGE_PADDR;
         if sizes.total > most {
-            return Err(LinkError::TooLarge { len: sizes.total, most });
+            return Err(LinkError::TooLarge {
+                len: sizes.total,
+                most,
+            });
         }
 
         let at = self.libos.info as usize;
         let info = info::to_bytes(&info);
         bytes[at..at + info.len()].copy_from_slice(&info);
         let phdrs = phdrs(&parts, notes_paddr, notes_len)?;
-        let header = elf_out::Header { kind: elf_out::ET_EXEC, entry: IMAGE_PADDR + self.libos.entry, sections };
+        let header = elf_out::Header {
+            kind: elf_out::ET_EXEC,
+            entry: IMAGE_PADDR + self.libos.entry,
+            sections,
+        };
         elf_out::write_headers(&mut bytes, &header, &phdrs);
-        Ok(Linked { bytes, report: LinkReport { bind: self.bound.map(|b| b.report), sizes } })
+        Ok(Linked {
+            bytes,
+            report: LinkReport {
+                bind: self.bound.map(|b| b.report),
+                sizes,
+            },
+        })
     }
 
     /// Roughly the length of the result.
     fn size_hint(&self) -> usize {
-        let program: usize = self.program.segments.iter().map(|s| s.data.len() + 2 * PAGE_SIZE as usize).sum();
+        let program: usize = self
+            .program
+            .segments
+            .iter()
+            .map(|s| s.data.len() + 2 * PAGE_SIZE as usize)
+            .sum();
         self.libos.end() as usize + program + self.archive.len() + (1 << 16)
     }
 
@@ -222,7 +267,17 @@ impl Linker<'_> {
             let pages = self.pages(segment);
             let (paddr, image_len) = out.put(&pages, segment.flags);
             let mem_len = segment.page_end() - segment.first_page();
-            add(info, Segment { vaddr: segment.first_page(), paddr, image_len, mem_len, flags: segment.flags & 7, reserved: 0 });
+            add(
+                info,
+                Segment {
+                    vaddr: segment.first_page(),
+                    paddr,
+                    image_len,
+                    mem_len,
+                    flags: segment.flags & 7,
+                    reserved: 0,
+                },
+            );
         }
         out.len() - start
     }
@@ -247,10 +302,22 @@ impl Linker<'_> {
     }
 
     fn put_trampolines(&self, out: &mut Out, info: &mut ImageInfo) -> u64 {
-        let Some(bound) = self.bound.as_ref().filter(|b| !b.trampolines.is_empty()) else { return 0 };
+        let Some(bound) = self.bound.as_ref().filter(|b| !b.trampolines.is_empty()) else {
+            return 0;
+        };
         let (paddr, len) = out.put(&bound.trampolines, SEG_R | SEG_X);
         let (vaddr, len) = (info.program_end, len.next_multiple_of(PAGE_SIZE));
-        add(info, Segment { vaddr, paddr, image_len: len, mem_len: len, flags: SEG_R | SEG_X | SEG_TRAMPOLINES, reserved: 0 });
+        add(
+            info,
+            Segment {
+                vaddr,
+                paddr,
+                image_len: len,
+                mem_len: len,
+                flags: SEG_R | SEG_X | SEG_TRAMPOLINES,
+                reserved: 0,
+            },
+        );
         info.program_end += len;
         len
     }
@@ -258,14 +325,19 @@ impl Linker<'_> {
     fn functions(&self) -> Vec<crate::program::Symbol<'_>> {
         let all = self.program.symbols.iter().chain(&self.libos.symbols);
         // The nucleus is assembly: its labels have no type.
-        let nucleus = |s: &&crate::program::Symbol<'_>| s.vaddr >= LIBOS_VADDR && self.libos.nucleus[0].contains(&(s.vaddr - LIBOS_VADDR));
+        let nucleus = |s: &&crate::program::Symbol<'_>| {
+            s.vaddr >= LIBOS_VADDR && self.libos.nucleus[0].contains(&(s.vaddr - LIBOS_VADDR))
+        };
         all.filter(|s| s.function || nucleus(s)).copied().collect()
     }
 }
 
 fn add(info: &mut ImageInfo, segment: Segment) {
     let index = info.segment_count as usize;
-    debug_assert!(index < MAX_SEGMENTS, "Program::read leaves one for the trampolines");
+    debug_assert!(
+        index < MAX_SEGMENTS,
+        "Program::read leaves one for the trampolines"
+    );
     info.segments[index] = segment;
     info.segment_count += 1;
 }
@@ -276,9 +348,23 @@ fn phdrs(parts: &[Part], notes_paddr: u64, notes_len: u64) -> Result<Vec<Phdr>, 
     if parts.len() > most {
         return Err(LinkError::Headers { count: parts.len() });
     }
-    let load = |p: &Part| Phdr { kind: PT_LOAD, flags: p.flags, offset: p.offset, addr: IMAGE_PADDR + p.offset, len: p.len, align: PAGE_SIZE };
+    let load = |p: &Part| Phdr {
+        kind: PT_LOAD,
+        flags: p.flags,
+        offset: p.offset,
+        addr: IMAGE_PADDR + p.offset,
+        len: p.len,
+        align: PAGE_SIZE,
+    };
     let mut phdrs: Vec<Phdr> = parts.iter().map(load).collect();
     let offset = notes_paddr - IMAGE_PADDR;
-    phdrs.push(Phdr { kind: PT_NOTE, flags: SEG_R, offset, addr: notes_paddr, len: notes_len, align: 4 });
+    phdrs.push(Phdr {
+        kind: PT_NOTE,
+        flags: SEG_R,
+        offset,
+        addr: notes_paddr,
+        len: notes_len,
+        align: 4,
+    });
     Ok(phdrs)
 }

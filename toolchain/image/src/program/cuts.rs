@@ -9,7 +9,12 @@ use object::read::elf::{ProgramHeader, SectionHeader};
 use super::{ElfError, Program, sections};
 
 /// Fills `code`, `symbols` and `cuts`.
-pub fn find<'a>(program: &mut Program<'a>, header: &FileHeader64<LE>, phdrs: &[ProgramHeader64<LE>], bytes: &'a [u8]) -> Result<(), ElfError> {
+pub fn find<'a>(
+    program: &mut Program<'a>,
+    header: &FileHeader64<LE>,
+    phdrs: &[ProgramHeader64<LE>],
+    bytes: &'a [u8],
+) -> Result<(), ElfError> {
     let sections = sections::table(header, bytes)?;
     program.code = code(program, sections);
     program.symbols = sections::symbols(sections, bytes)?;
@@ -26,32 +31,65 @@ pub fn find<'a>(program: &mut Program<'a>, header: &FileHeader64<LE>, phdrs: &[P
 
 /// Executable sections inside executable segments; the segments themselves where there are none.
 fn code(program: &Program<'_>, sections: &[SectionHeader64<LE>]) -> Vec<std::ops::Range<u64>> {
-    let segments = || program.segments.iter().filter(|s| s.executable()).map(|s| s.file_range());
+    let segments = || {
+        program
+            .segments
+            .iter()
+            .filter(|s| s.executable())
+            .map(|s| s.file_range())
+    };
     let wanted = |s: &&SectionHeader64<LE>| {
         let flags = s.sh_flags(LE).0;
-        s.sh_type(LE) != elf::SHT_NOBITS && flags & elf::SHF_EXECINSTR.0 != 0 && flags & elf::SHF_ALLOC.0 != 0
+        s.sh_type(LE) != elf::SHT_NOBITS
+            && flags & elf::SHF_EXECINSTR.0 != 0
+            && flags & elf::SHF_ALLOC.0 != 0
     };
-    let range = |s: &SectionHeader64<LE>| s.sh_addr(LE)..s.sh_addr(LE).saturating_add(s.sh_size(LE));
-    let inside = |r: &std::ops::Range<u64>| !r.is_empty() && segments().any(|s| s.start <= r.start && r.end <= s.end);
-    let mut ranges: Vec<_> = sections.iter().filter(wanted).map(range).filter(inside).collect();
+    let range =
+        |s: &SectionHeader64<LE>| s.sh_addr(LE)..s.sh_addr(LE).saturating_add(s.sh_size(LE));
+    let inside = |r: &std::ops::Range<u64>| {
+        !r.is_empty() && segments().any(|s| s.start <= r.start && r.end <= s.end)
+    };
+    let mut ranges: Vec<_> = sections
+        .iter()
+        .filter(wanted)
+        .map(range)
+        .filter(inside)
+        .collect();
     ranges.sort_by_key(|r| (r.start, r.end));
     ranges.dedup_by(|next, last| next.start < last.end);
-    if ranges.is_empty() { segments().collect() } else { ranges }
+    if ranges.is_empty() {
+        segments().collect()
+    } else {
+        ranges
+    }
 }
 
 /// Function starts from the binary search table of `.eh_frame_hdr` (LSB Core, "Exception Frames").
 fn function_starts(program: &Program<'_>, phdrs: &[ProgramHeader64<LE>]) -> Vec<u64> {
     /// Version 1, pc-relative 4-byte frame pointer, 4-byte count, table of data-relative signed 4-byte pairs.
     const USUAL: [u8; 4] = [1, 0x1b, 0x03, 0x3b];
-    let Some(p) = phdrs.iter().find(|p| p.p_type(LE) == elf::PT_GNU_EH_FRAME) else { return Vec::new() };
+    let Some(p) = phdrs.iter().find(|p| p.p_type(LE) == elf::PT_GNU_EH_FRAME) else {
+        return Vec::new();
+    };
     let base = p.p_vaddr(LE);
-    let Some(bytes) = usize::try_from(p.p_filesz(LE)).ok().and_then(|len| program.bytes_at(base, len)) else { return Vec::new() };
-    let Some((head, table)) = bytes.split_first_chunk::<12>() else { return Vec::new() };
+    let Some(bytes) = usize::try_from(p.p_filesz(LE))
+        .ok()
+        .and_then(|len| program.bytes_at(base, len))
+    else {
+        return Vec::new();
+    };
+    let Some((head, table)) = bytes.split_first_chunk::<12>() else {
+        return Vec::new();
+    };
     if head[..4] != USUAL {
         return Vec::new();
     }
     let count = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
-    let start = |entry: &[u8; 8]| base.wrapping_add_signed(i64::from(i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]])));
+    let start = |entry: &[u8; 8]| {
+        base.wrapping_add_signed(i64::from(i32::from_le_bytes([
+            entry[0], entry[1], entry[2], entry[3],
+        ])))
+    };
     let (entries, _) = table.as_chunks::<8>();
     entries.iter().take(count).map(start).collect()
 }

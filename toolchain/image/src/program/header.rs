@@ -16,7 +16,11 @@ pub fn check(bytes: &[u8]) -> Result<&FileHeader64<LE>, ElfError> {
     if bytes.get(..4) != Some(&elf::ELFMAG[..]) {
         return Err(ElfError::NotElf);
     }
-    let cut = |at: usize| ElfError::Truncated { what: "the ELF header", at: at as u64, len: bytes.len() };
+    let cut = |at: usize| ElfError::Truncated {
+        what: "the ELF header",
+        at: at as u64,
+        len: bytes.len(),
+    };
     let ident = bytes.get(..20).ok_or(cut(4))?;
     let big_endian = ident[5] == 2;
     match ident[4] {
@@ -27,7 +31,11 @@ pub fn check(bytes: &[u8]) -> Result<&FileHeader64<LE>, ElfError> {
     match ident[5] {
         1 => {}
         _ if big_endian => return Err(ElfError::BigEndian),
-        _ => return Err(ElfError::Damaged("its byte order is neither little nor big endian")),
+        _ => {
+            return Err(ElfError::Damaged(
+                "its byte order is neither little nor big endian",
+            ));
+        }
     }
     let machine = u16::from_le_bytes([ident[18], ident[19]]);
     if machine != elf::EM_X86_64.0 {
@@ -62,36 +70,61 @@ fn machine_name(machine: u16) -> String {
 }
 
 /// The program header table.
-pub fn program_headers<'a>(header: &FileHeader64<LE>, bytes: &'a [u8]) -> Result<&'a [ProgramHeader64<LE>], ElfError> {
+pub fn program_headers<'a>(
+    header: &FileHeader64<LE>,
+    bytes: &'a [u8],
+) -> Result<&'a [ProgramHeader64<LE>], ElfError> {
     let (at, count) = (header.e_phoff(LE), usize::from(header.e_phnum(LE)));
     if count == 0 {
         return Err(ElfError::NoSegments);
     }
     if usize::from(header.e_phentsize(LE)) != size_of::<ProgramHeader64<LE>>() {
-        return Err(ElfError::Damaged("its program headers have an unknown size"));
+        return Err(ElfError::Damaged(
+            "its program headers have an unknown size",
+        ));
     }
     if count > MAX_PHDRS {
         return Err(ElfError::Damaged("it has more than 1024 program headers"));
     }
-    bytes.read_slice_at(at, count).map_err(|()| ElfError::Truncated { what: "the program header table", at, len: bytes.len() })
+    bytes
+        .read_slice_at(at, count)
+        .map_err(|()| ElfError::Truncated {
+            what: "the program header table",
+            at,
+            len: bytes.len(),
+        })
 }
 
 /// Refuses a program that wants a dynamic loader.
 pub fn refuse_dynamic(phdrs: &[ProgramHeader64<LE>], bytes: &[u8]) -> Result<(), ElfError> {
-    let Some(interp) = phdrs.iter().find(|p| p.p_type(LE) == elf::PT_INTERP) else { return Ok(()) };
-    let name = bytes.read_bytes_at(interp.p_offset(LE), interp.p_filesz(LE).min(256)).unwrap_or_default();
+    let Some(interp) = phdrs.iter().find(|p| p.p_type(LE) == elf::PT_INTERP) else {
+        return Ok(());
+    };
+    let name = bytes
+        .read_bytes_at(interp.p_offset(LE), interp.p_filesz(LE).min(256))
+        .unwrap_or_default();
     let name = name.split(|&b| b == 0).next().unwrap_or_default();
-    Err(ElfError::Dynamic { interpreter: String::from_utf8_lossy(name).escape_debug().to_string() })
+    Err(ElfError::Dynamic {
+        interpreter: String::from_utf8_lossy(name).escape_debug().to_string(),
+    })
 }
 
 /// Refuses an ET_DYN file that is a library, or whose code needs relocation.
-pub fn refuse_library(header: &FileHeader64<LE>, phdrs: &[ProgramHeader64<LE>], bytes: &[u8]) -> Result<(), ElfError> {
+pub fn refuse_library(
+    header: &FileHeader64<LE>,
+    phdrs: &[ProgramHeader64<LE>],
+    bytes: &[u8],
+) -> Result<(), ElfError> {
     let dynamic = Dynamic::read(phdrs, bytes)?;
     if dynamic.text_relocations {
         return Err(ElfError::TextRelocations);
     }
     let library = dynamic.needed || (!dynamic.pie && dynamic.soname) || header.e_entry(LE) == 0;
-    if library { Err(ElfError::SharedLibrary) } else { Ok(()) }
+    if library {
+        Err(ElfError::SharedLibrary)
+    } else {
+        Ok(())
+    }
 }
 
 /// What the dynamic section says.
@@ -113,8 +146,8 @@ impl Dynamic {
                 elf::DT_NEEDED => found.needed = true,
                 elf::DT_SONAME => found.soname = true,
                 elf::DT_TEXTREL => found.text_relocations = true,
-                elf::DT_FLAGS => found.text_relocations |= value & u64::from(elf::DF_TEXTREL.0) != 0,
-                elf::DT_FLAGS_1 => found.pie |= value & u64::from(elf::DF_1_PIE.0) != 0,
+                elf::DT_FLAGS => found.text_relocations |= value & elf::DF_TEXTREL.0 != 0,
+                elf::DT_FLAGS_1 => found.pie |= value & elf::DF_1_PIE.0 != 0,
                 _ => {}
             }
         }
@@ -123,8 +156,22 @@ impl Dynamic {
 }
 
 /// The dynamic section; empty where there is none.
-pub fn dynamic<'a>(phdrs: &[ProgramHeader64<LE>], bytes: &'a [u8]) -> Result<&'a [elf::Dyn64<LE>], ElfError> {
-    let Some(p) = phdrs.iter().find(|p| p.p_type(LE) == elf::PT_DYNAMIC) else { return Ok(&[]) };
-    let (at, count) = (p.p_offset(LE), p.p_filesz(LE) as usize / size_of::<elf::Dyn64<LE>>());
-    bytes.read_slice_at(at, count).map_err(|()| ElfError::Truncated { what: "the dynamic section", at, len: bytes.len() })
+pub fn dynamic<'a>(
+    phdrs: &[ProgramHeader64<LE>],
+    bytes: &'a [u8],
+) -> Result<&'a [elf::Dyn64<LE>], ElfError> {
+    let Some(p) = phdrs.iter().find(|p| p.p_type(LE) == elf::PT_DYNAMIC) else {
+        return Ok(&[]);
+    };
+    let (at, count) = (
+        p.p_offset(LE),
+        p.p_filesz(LE) as usize / size_of::<elf::Dyn64<LE>>(),
+    );
+    bytes
+        .read_slice_at(at, count)
+        .map_err(|()| ElfError::Truncated {
+            what: "the dynamic section",
+            at,
+            len: bytes.len(),
+        })
 }

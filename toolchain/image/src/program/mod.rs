@@ -113,7 +113,9 @@ impl<'a> Program<'a> {
             pie,
             entry: header.e_entry(LE),
             align: alignment(phdrs)?,
-            exec_stack: phdrs.iter().any(|p| p.p_type(LE) == elf::PT_GNU_STACK && p.p_flags(LE).0 & elf::PF_X.0 != 0),
+            exec_stack: phdrs
+                .iter()
+                .any(|p| p.p_type(LE) == elf::PT_GNU_STACK && p.p_flags(LE).0 & elf::PF_X.0 != 0),
             phdr_vaddr: phdr_vaddr(header, phdrs),
             phnum: header.e_phnum(LE),
             segments: segments(phdrs, bytes, pie)?,
@@ -122,8 +124,14 @@ impl<'a> Program<'a> {
             cuts: Vec::new(),
             pointers: Vec::new(),
         };
-        if !program.segments.iter().any(|s| s.executable() && s.file_range().contains(&program.entry)) {
-            return Err(ElfError::Entry { entry: program.entry });
+        if !program
+            .segments
+            .iter()
+            .any(|s| s.executable() && s.file_range().contains(&program.entry))
+        {
+            return Err(ElfError::Entry {
+                entry: program.entry,
+            });
         }
         cuts::find(&mut program, header, phdrs, bytes)?;
         program.pointers = relocations::pointers(&program, phdrs, bytes)?;
@@ -137,7 +145,10 @@ impl<'a> Program<'a> {
 
     /// The file bytes at `vaddr..vaddr + len`, if one segment has them all.
     pub fn bytes_at(&self, vaddr: u64, len: usize) -> Option<&'a [u8]> {
-        let segment = self.segments.iter().find(|s| s.file_range().contains(&vaddr))?;
+        let segment = self
+            .segments
+            .iter()
+            .find(|s| s.file_range().contains(&vaddr))?;
         let at = usize::try_from(vaddr - segment.vaddr).ok()?;
         segment.data.get(at..at.checked_add(len)?)
     }
@@ -151,7 +162,10 @@ fn alignment(phdrs: &[Phdr]) -> Result<u64, ElfError> {
     for p in phdrs.iter().filter(|p| p.p_type(LE) == elf::PT_LOAD) {
         let align = p.p_align(LE).max(1);
         if !align.is_power_of_two() || align > MOST {
-            return Err(ElfError::Alignment { vaddr: p.p_vaddr(LE), align });
+            return Err(ElfError::Alignment {
+                vaddr: p.p_vaddr(LE),
+                align,
+            });
         }
         greatest = greatest.max(align);
     }
@@ -162,24 +176,45 @@ fn alignment(phdrs: &[Phdr]) -> Result<u64, ElfError> {
 fn phdr_vaddr(header: &elf::FileHeader64<LE>, phdrs: &[Phdr]) -> u64 {
     let at = header.e_phoff(LE);
     let end = at + phdrs.len() as u64 * u64::from(header.e_phentsize(LE));
-    let holds = |p: &&Phdr| p.p_type(LE) == elf::PT_LOAD && p.p_offset(LE) <= at && end <= p.p_offset(LE).saturating_add(p.p_filesz(LE));
-    phdrs.iter().find(holds).map_or(0, |p| at - p.p_offset(LE) + p.p_vaddr(LE))
+    let holds = |p: &&Phdr| {
+        p.p_type(LE) == elf::PT_LOAD
+            && p.p_offset(LE) <= at
+            && end <= p.p_offset(LE).saturating_add(p.p_filesz(LE))
+    };
+    phdrs
+        .iter()
+        .find(holds)
+        .map_or(0, |p| at - p.p_offset(LE) + p.p_vaddr(LE))
 }
 
-fn segments<'a>(phdrs: &[Phdr], bytes: &'a [u8], pie: bool) -> Result<Vec<LoadSegment<'a>>, ElfError> {
-    let loads = phdrs.iter().filter(|p| p.p_type(LE) == elf::PT_LOAD && p.p_memsz(LE) > 0);
-    let mut segments = loads.map(|p| segment(p, bytes, pie)).collect::<Result<Vec<_>, _>>()?;
+fn segments<'a>(
+    phdrs: &[Phdr],
+    bytes: &'a [u8],
+    pie: bool,
+) -> Result<Vec<LoadSegment<'a>>, ElfError> {
+    let loads = phdrs
+        .iter()
+        .filter(|p| p.p_type(LE) == elf::PT_LOAD && p.p_memsz(LE) > 0);
+    let mut segments = loads
+        .map(|p| segment(p, bytes, pie))
+        .collect::<Result<Vec<_>, _>>()?;
     segments.sort_by_key(|s| s.vaddr);
     let most = MAX_SEGMENTS - 1; // one is for the trampolines
     if segments.is_empty() {
         return Err(ElfError::NoSegments);
     }
     if segments.len() > most {
-        return Err(ElfError::TooManySegments { count: segments.len(), most });
+        return Err(ElfError::TooManySegments {
+            count: segments.len(),
+            most,
+        });
     }
     for pair in segments.windows(2) {
         if pair[0].page_end() > pair[1].first_page() {
-            return Err(ElfError::Overlap { first: pair[0].vaddr, second: pair[1].vaddr });
+            return Err(ElfError::Overlap {
+                first: pair[0].vaddr,
+                second: pair[1].vaddr,
+            });
         }
     }
     Ok(segments)
@@ -191,15 +226,31 @@ fn segment<'a>(p: &Phdr, bytes: &'a [u8], pie: bool) -> Result<LoadSegment<'a>, 
     if file_len > mem_len {
         return Err(ElfError::Segment { vaddr });
     }
-    let end = vaddr.checked_add(mem_len).ok_or(ElfError::Segment { vaddr })?;
+    let end = vaddr
+        .checked_add(mem_len)
+        .ok_or(ElfError::Segment { vaddr })?;
     let lowest = if pie { 0 } else { PAGE_SIZE };
     // Room above for the trampolines and the heap.
     if vaddr < lowest || end > layout::USER_TOP - (1 << 32) {
-        return Err(ElfError::Address { vaddr, top: layout::USER_TOP });
+        return Err(ElfError::Address {
+            vaddr,
+            top: layout::USER_TOP,
+        });
     }
     if flags & elf::PF_W.0 != 0 && flags & elf::PF_X.0 != 0 {
         return Err(ElfError::WritableCode { vaddr });
     }
-    let data = bytes.read_bytes_at(offset, file_len).map_err(|()| ElfError::Truncated { what: "a segment", at: offset, len: bytes.len() })?;
-    Ok(LoadSegment { vaddr, data, mem_len, flags })
+    let data = bytes
+        .read_bytes_at(offset, file_len)
+        .map_err(|()| ElfError::Truncated {
+            what: "a segment",
+            at: offset,
+            len: bytes.len(),
+        })?;
+    Ok(LoadSegment {
+        vaddr,
+        data,
+        mem_len,
+        flags,
+    })
 }
