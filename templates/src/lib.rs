@@ -55,11 +55,15 @@ impl Template {
     }
 }
 
+/// In a template's manifest, what follows this line is left out.
+const END: &str = "\n# From here on for the template itself only";
+
 fn rename(
     text: &str,
     rust: bool,
     (placeholder, package, krate): &(String, String, String),
 ) -> String {
+    let text = text.split_once(END).map_or(text, |(text, _)| text);
     match rust {
         true => text.replace(&placeholder.replace('-', "_"), krate),
         false => text.replace(placeholder.as_str(), package),
@@ -86,7 +90,8 @@ mod tests {
             .files("my-app")
             .next()
             .unwrap();
-        assert!(manifest.contains("name = \"my-app\""));
+        assert!(manifest.contains("name = \"my-app\"") && !manifest.contains("[workspace]"));
+        assert!(manifest.ends_with("strip = \"debuginfo\"\n"));
         assert!(Template::find("nothing").is_none());
     }
 }

@@ -4,7 +4,7 @@ use crate::tally::Tally;
 use crate::{e2e, layers, sh, tidy};
 use anyhow::{Result, ensure};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// `ci`
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -25,6 +25,9 @@ const PACKAGES: [(&str, &str); 5] = [
     ("golang-go", "go"),
     ("busybox-static", "busybox"),
 ];
+
+/// The longest that a run of test binaries may take, building included.
+const TESTS: Duration = Duration::from_secs(1800);
 
 /// A step: a name and what it does; `Ok` carries what it counted.
 type Step<'a> = (&'a str, Box<dyn Fn() -> Result<Tally> + 'a>);
@@ -172,7 +175,10 @@ fn clippy() -> Result<Tally> {
 }
 
 fn host_tests() -> Result<Tally> {
-    let (text, status) = sh::tee(&mut sh::cargo(&["test", "--workspace", "--no-fail-fast"]))?;
+    let (text, status) = sh::tee(
+        &mut sh::cargo(&["test", "--workspace", "--no-fail-fast"]),
+        TESTS,
+    )?;
     let mut tally = Tally::of_test_output(&text);
     if !status.success() && tally.failed == 0 {
         tally.failed = 1;
@@ -204,7 +210,7 @@ fn template() -> Result<Tally> {
         "the template prints {got:?} as a unikernel instead of {wanted:?}"
     );
     tally.count(true);
-    let (text, _) = sh::tee(tools.unik(&["test"]).current_dir(&project))?;
+    let (text, _) = sh::tee(tools.unik(&["test"]).current_dir(&project), TESTS)?;
     tally.add(Tally::of_test_output(&text));
     Ok(tally)
 }

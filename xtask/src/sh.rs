@@ -46,12 +46,21 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Prints and runs; standard output is shown and returned, with the status.
-pub fn tee(command: &mut Command) -> Result<(String, ExitStatus)> {
+/// Prints and runs; standard output is shown and returned, with the status. After `limit` the command and its children are killed.
+pub fn tee(command: &mut Command, limit: Duration) -> Result<(String, ExitStatus)> {
     let mut child = announce(command)
+        .process_group(0)
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run {command:?}"))?;
+    let group = group(&child)?;
+    let (done, ended) = mpsc::channel::<()>();
+    let guard = std::thread::spawn(move || {
+        if ended.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    });
     let mut text = String::new();
     if let Some(pipe) = child.stdout.take() {
         for line in BufReader::new(pipe).split(b'\n') {
@@ -61,7 +70,16 @@ pub fn tee(command: &mut Command) -> Result<(String, ExitStatus)> {
             text.push('\n');
         }
     }
-    Ok((text, child.wait()?))
+    let status = child.wait()?;
+    drop(done);
+    let _ = guard.join();
+    Ok((text, status))
+}
+
+fn group(child: &Child) -> Result<rustix::process::Pid> {
+    let pid = i32::try_from(child.id()).ok();
+    pid.and_then(rustix::process::Pid::from_raw)
+        .context("no process id")
 }
 
 /// Standard output of a command that must succeed.
@@ -133,10 +151,7 @@ pub fn capture(
     let mut child = command
         .spawn()
         .with_context(|| format!("cannot run {command:?}"))?;
-    let pid = i32::try_from(child.id())
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-        .context("no process id")?;
+    let pid = group(&child)?;
     let (input, stdin) = (input.to_vec(), child.stdin.take());
     // A program may end before it has read all.
     std::thread::spawn(move || stdin.map(|mut pipe| pipe.write_all(&input)));

@@ -40,7 +40,7 @@ fn main() {
     println!("clocks agree {}", agree(Duration::from_millis(100)));
     println!(
         "in parallel {}",
-        parallel(16, Duration::from_millis(50)) < Duration::from_millis(700)
+        parallel(20, Duration::from_millis(100)) < Duration::from_millis(1800)
     );
 }
 

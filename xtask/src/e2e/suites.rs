@@ -9,6 +9,7 @@ use crate::tally::Tally;
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A crate and how its tests are run.
 struct Suite {
@@ -28,6 +29,9 @@ const fn suite(name: &'static str, version: &'static str) -> Suite {
         skip: &[],
     }
 }
+
+/// The longest that a suite may take, building included.
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// The suites.
 const SUITES: &[Suite] = &[
@@ -84,7 +88,7 @@ fn one(tools: &Tools, vendor: &Path, suite: &Suite) -> Result<Tally> {
         .skip
         .iter()
         .for_each(|name| _ = test.args(["--skip", name]));
-    let (text, status) = sh::tee(&mut test)?;
+    let (text, status) = sh::tee(&mut test, LIMIT)?;
     let mut tally = Tally::of_test_output(&text);
     if !status.success() && tally.failed == 0 {
         tally.failed = 1;

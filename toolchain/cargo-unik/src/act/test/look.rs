@@ -23,6 +23,18 @@ pub fn label(built: &Built, package: &Package) -> String {
     }
 }
 
+/// Cargo's order of test binaries: by package, then library, binaries, tests, benchmarks, examples, then by name.
+pub fn order(built: &Built) -> (String, usize, String) {
+    let rank = match built.target.kind.first() {
+        Some(TargetKind::Bin) => 1,
+        Some(TargetKind::Test) => 2,
+        Some(TargetKind::Bench) => 3,
+        Some(TargetKind::Example) => 4,
+        _ => 0,
+    };
+    (built.package.repr.clone(), rank, built.target.name.clone())
+}
+
 /// The flag that names this test binary to cargo.
 fn flag(built: &Built) -> String {
     let name = &built.target.name;

@@ -38,7 +38,9 @@ pub fn test(args: &TestCommand, shell: &Shell, level: Level) -> Result<u8, Error
     let packages = args.cargo.package.iter();
     flags.extend(packages.flat_map(|spec| ["--package".into(), spec.into()]));
     let output = cargo::run("test", &args.cargo, &flags, &workspace, shell, level)?;
-    let tests: Vec<Built> = output.executables.into_iter().filter(|b| b.test).collect();
+    let mut tests: Vec<Built> = output.executables;
+    tests.retain(|built| built.test);
+    tests.sort_by_key(look::order);
     let session = Session {
         args,
         workspace,
