@@ -6,10 +6,15 @@
 //!     <displaced instructions that stood before the syscall>
 //!     lea  back(%rip), %rcx
 //!     jmp  *%gs:SYSCALL_ENTRY          # 65 ff 24 25 disp32
+//!     syscall                          # never run by falling through
 //! back:
 //!     <displaced instructions that stood after it>
 //!     jmp  end-of-window
 //! ```
+//!
+//! Where the instructions before the `syscall` alone make room (most sites), the `syscall` stays in its place, `back` is the original
+//! address after it, and the trampoline ends with the `jmp *%gs:`. Either way the two bytes before the return address are a
+//! `syscall`: going back by two and restoring rax repeats the call, as after a real one, at the same address as on Linux for kept sites.
 //!
 //! A rewritten `cpuid` site (all registers but eax, ebx, ecx, edx must survive, the red zone too):
 //!
