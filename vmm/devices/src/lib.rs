@@ -5,6 +5,7 @@
 //! where it enters.
 //!
 //! - [`virtio`]: what virtio devices share: rings, the register window.
+//! - [`block`]: virtio-blk: requests out, outcomes in.
 //! - [`console`]: virtio-console, for the standard streams.
 //! - [`rng`]: entropy by virtio-rng.
 //! - [`ioapic`]: pins to interrupt messages.
@@ -13,6 +14,7 @@
 //! - [`exit_port`]: the end of the virtual machine.
 #![forbid(unsafe_code)]
 
+pub mod block;
 pub mod console;
 pub mod debug_port;
 pub mod exit_port;

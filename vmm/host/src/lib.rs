@@ -8,11 +8,13 @@
 //! - [`cpuid`]: what the guest's `cpuid` answers.
 //! - [`signals`]: signals as a file descriptor, and the kick that takes a vCPU out of the guest.
 //! - [`poll`]: waiting for file descriptors.
+//! - [`disk`]: disk images as rows of bytes.
 //! - [`clock`]: the time stamp counter and the wall clock.
 //! - [`entropy`], [`terminal`]: small questions to the kernel.
 
 pub mod clock;
 pub mod cpuid;
+pub mod disk;
 pub mod entropy;
 pub mod exit;
 pub mod kick;

@@ -1,5 +1,6 @@
 //! The errors of each stage, folded here into exit codes.
 
+use unik_host::disk::DiskError;
 use unik_host::kvm::KvmError;
 use unik_host::memory::MemoryError;
 
@@ -25,6 +26,9 @@ pub enum Error {
     /// Wishes for a Linux machine.
     #[error(transparent)]
     Linux(#[from] LinuxError),
+    /// A disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The boot area.
     #[error(transparent)]
     Handover(#[from] HandoverError),
@@ -54,14 +58,18 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Load(LoadError::Open { .. } | LoadError::Read { .. }) => exit_codes::NO_INPUT,
-            Self::Kernel(KernelError::Read { .. }) => exit_codes::NO_INPUT,
+            Self::Disk(DiskError::Open { .. }) | Self::Kernel(KernelError::Read { .. }) => {
+                exit_codes::NO_INPUT
+            }
             Self::Load(_)
             | Self::Kernel(KernelError::Foreign { .. } | KernelError::Damaged { .. }) => {
                 exit_codes::DATA
             }
-            Self::Plan(_) | Self::Handover(_) | Self::Kernel(_) | Self::Linux(_) => {
-                exit_codes::CONFIG
-            }
+            Self::Plan(_)
+            | Self::Handover(_)
+            | Self::Kernel(_)
+            | Self::Linux(_)
+            | Self::Disk(_) => exit_codes::CONFIG,
             Self::Memory(MemoryError::Outside { .. } | MemoryError::Size(_)) => exit_codes::CONFIG,
             Self::Kvm(
                 KvmError::Missing | KvmError::Denied | KvmError::Open(_) | KvmError::Capability(_),

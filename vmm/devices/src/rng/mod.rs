@@ -65,6 +65,10 @@ fn serve<E: Entropy>(
     let mut bytes = [0u8; MOST];
     for served in 0..REQUESTS {
         let Some(mut chain) = ring.pop(mem)? else {
+            // With event indices the driver rings only for what it was asked to ring for.
+            if ring.listen(mem)? {
+                return Ok((true, served > 0 && ring.wants_interrupt(mem)?));
+            }
             return Ok((false, served > 0 && ring.wants_interrupt(mem)?));
         };
         let room: u64 = chain.writable.iter().map(|s| u64::from(s.len())).sum();

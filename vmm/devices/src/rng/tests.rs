@@ -50,3 +50,19 @@ fn a_request_that_cannot_be_written_breaks_the_device() {
     Driver::new(&mem, 0).chain(&[(1 << 40, 10, true)]);
     assert!(!mmio.serve(&mem) && !mmio.live());
 }
+
+#[test]
+fn with_event_indices_the_driver_is_asked_to_ring_again() {
+    let (mut mmio, mem) = (Mmio::new(Rng::new(Sevens(true))), memory());
+    bring_up(&mut mmio, &mem, true);
+    let mut driver = Driver::new(&mem, 0);
+    let avail_event = || {
+        mem.read_obj::<u16>(GuestAddress(0x1_8000 + 4 + 8 * 8))
+            .unwrap()
+    };
+    for served in 1..=3 {
+        driver.chain(&[(0x4_0000, 10, true)]);
+        while mmio.serve(&mem) {}
+        assert_eq!(avail_event(), served);
+    }
+}

@@ -149,7 +149,7 @@ impl<D: Device> Mmio<D> {
             0x08 => D::KIND,
             0x0c => VENDOR,
             0x10 if self.state.offered_page < 2 => {
-                (offered::<D>() >> (32 * self.state.offered_page)) as u32
+                (self.offered() >> (32 * self.state.offered_page)) as u32
             }
             0x34 => ring.map_or(0, |_| D::QUEUES[self.state.queue as usize].into()),
             0x44 => ring.is_some_and(Ring::ready).into(),
@@ -252,8 +252,12 @@ impl<D: Device> Mmio<D> {
         self.activate(mem)
     }
 
+    fn offered(&self) -> u64 {
+        self.device.features() | F_VERSION_1 | F_EVENT_IDX
+    }
+
     fn features_acceptable(&self) -> bool {
-        self.state.accepted & !offered::<D>() == 0 && self.state.accepted & F_VERSION_1 != 0
+        self.state.accepted & !self.offered() == 0 && self.state.accepted & F_VERSION_1 != 0
     }
 
     fn activate(&mut self, mem: &GuestMemoryMmap) -> Effect {
@@ -281,10 +285,6 @@ impl<D: Device> Mmio<D> {
         self.raise = false;
         self.device.reset();
     }
-}
-
-fn offered<D: Device>() -> u64 {
-    D::FEATURES | F_VERSION_1 | F_EVENT_IDX
 }
 
 fn fresh_rings<D: Device>() -> Vec<Ring> {

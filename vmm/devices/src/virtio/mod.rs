@@ -30,6 +30,11 @@ pub trait Device {
     /// The largest size of each queue, powers of two.
     const QUEUES: &'static [u16];
 
+    /// Features of this device, where not all of its kind have the same.
+    fn features(&self) -> u64 {
+        Self::FEATURES
+    }
+
     /// The configuration space.
     fn config(&self) -> Vec<u8> {
         Vec::new()

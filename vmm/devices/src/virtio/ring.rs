@@ -27,6 +27,20 @@ impl Segment {
         }
     }
 
+    /// Where it starts.
+    pub fn addr(&self) -> GuestAddress {
+        self.addr
+    }
+
+    /// Takes the last byte off; `None` when there are no bytes.
+    pub fn take_last(&mut self) -> Option<Self> {
+        self.len = self.len.checked_sub(1)?;
+        Some(Self {
+            addr: GuestAddress(self.addr.0 + u64::from(self.len)),
+            len: 1,
+        })
+    }
+
     /// Bytes.
     pub fn len(&self) -> u32 {
         self.len

@@ -12,7 +12,10 @@ pub mod power;
 pub mod serial;
 pub mod supervisor;
 
+use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use unik_abi::MAX_VCPUS;
@@ -22,7 +25,7 @@ use vm_memory::{Bytes, GuestAddress};
 use crate::error::Error;
 use crate::loader::linux::{Initrd, Kernel, KernelError, Loaded, Protocol, load_initrd};
 use crate::machine::vcpus::{Entry, LinuxStart};
-use crate::machine::{self, Machine, Size};
+use crate::machine::{self, Machine, Size, disk};
 use crate::timings::{Clock, Timings};
 use args::{EntryChoice, LinuxArgs};
 use ports::LinuxPorts;
@@ -72,6 +75,14 @@ pub fn run(args: &LinuxArgs, clock: Clock) -> Result<u8, Error> {
         .transpose()?;
     timings.mark("kernel mapped");
     machine.attach_entropy();
+    let wanted = args.disks.len() + machine.devices();
+    if wanted > layout::MAX_DEVICES {
+        return Err(LinuxError::Devices { wanted }.into());
+    }
+    for (number, text) in args.disks.iter().enumerate() {
+        let (path, read_only) = split_disk(text);
+        disk::attach(&mut machine, path, read_only, number)?;
+    }
     let serial =
         SerialLine::new(machine.line(layout::COM1_GSI)).map_err(Error::host("create an event"))?;
     let serial = Arc::new(serial);
@@ -91,6 +102,14 @@ pub fn run(args: &LinuxArgs, clock: Clock) -> Result<u8, Error> {
         say(&timings.render(format, tsc_khz));
     }
     Ok(code)
+}
+
+/// `FILE` or `FILE:ro`.
+fn split_disk(text: &OsStr) -> (&Path, bool) {
+    match text.as_bytes().strip_suffix(b":ro") {
+        Some(path) => (Path::new(OsStr::from_bytes(path)), true),
+        None => (Path::new(text), false),
+    }
 }
 
 fn cpus(wanted: u32) -> Result<u8, LinuxError> {

@@ -7,6 +7,7 @@
 
 pub mod bus;
 pub mod console;
+pub mod disk;
 pub mod interrupts;
 pub mod rng;
 pub mod slot;
@@ -66,9 +67,13 @@ pub struct Machine {
 
 impl Machine {
     /// Creates memory, interrupt chips and vCPUs.
-    pub fn new(mut first: FirstVcpu, size: Size) -> Result<Self, Error> {
+    pub fn new(first: FirstVcpu, size: Size) -> Result<Self, Error> {
+        Self::with_ram(first, size, reserve(size.memory)?)
+    }
+
+    /// As [`Self::new`], around memory from [`reserve`] that may have been filled already.
+    pub fn with_ram(mut first: FirstVcpu, size: Size, ram: GuestRam) -> Result<Self, Error> {
         // Memory before the first vCPU: a slot added while a vCPU is busy in KVM waits for it.
-        let ram = GuestRam::reserve(size.memory, layout::MMIO_HOLE_START, layout::MMIO_HOLE_END)?;
         let vm = Arc::new(Vm::new(first.kvm())?);
         vm.add_ram(&ram)?;
         vm.split_irqchip()?;
@@ -158,6 +163,15 @@ impl Machine {
         ));
         self.first.start(self.vm, bus, entry, self.others)
     }
+}
+
+/// Reserves `memory` bytes for a guest, with the hole for devices below 4 GiB.
+pub fn reserve(memory: u64) -> Result<GuestRam, Error> {
+    Ok(GuestRam::reserve(
+        memory,
+        layout::MMIO_HOLE_START,
+        layout::MMIO_HOLE_END,
+    )?)
 }
 
 /// Why a machine cannot exist here, if so: opens `/dev/kvm` and starts asking what it supports.
