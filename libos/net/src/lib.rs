@@ -7,6 +7,8 @@
 //! - [`errno`], [`ready`]: error numbers, readiness bits and the wake hook.
 //! - [`message`]: what the send and receive calls carry.
 //! - [`unix`]: AF_UNIX: stream, datagram, seqpacket; pairs; abstract and path names.
+//! - [`net`]: [`Net`], which makes sockets and owns the stack; [`host`]: what the kernel provides.
+//! - [`inet`]: TCP, UDP and ICMP echo sockets; [`netlink`]: interface dumps. `stack`: the tables behind them.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -14,9 +16,19 @@ extern crate alloc;
 
 pub mod addr;
 pub mod errno;
+pub mod host;
+pub mod inet;
 pub mod message;
+pub mod net;
+pub mod netlink;
 pub mod ready;
+mod stack;
 pub mod unix;
 
 pub use errno::{Errno, Result};
+pub use host::{DeviceInfo, Host, PacketDevice, TxOffload};
+pub use inet::InetSocket;
+pub use net::{Net, Socket};
 pub use ready::Hook;
+pub use stack::link::LinkSetup;
+pub use stack::{Counters, Kind, Limits};

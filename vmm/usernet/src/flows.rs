@@ -4,7 +4,7 @@ use crate::config::Limits;
 use crate::policy::Policy;
 use crate::sink::Offload;
 use crate::usernet::Stats;
-use crate::wire::{IpPacket, Out, full_checksums, no_transport_checksums};
+use crate::wire::{IpPacket, Out, full_checksums, no_transport_checksums, shave_window};
 use mio::{Registry, Token};
 use smoltcp::iface::{Interface, PollResult, SocketSet};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
@@ -273,6 +273,7 @@ impl TxToken for Outbound<'_, '_> {
             |bytes| {
                 if let Some(f) = f.take() {
                     result = Some(f(bytes));
+                    shave_window(bytes, !unchecked);
                 }
             },
         );

@@ -199,3 +199,34 @@ pub fn no_transport_checksums() -> ChecksumCapabilities {
     (caps.tcp, caps.udp) = (Checksum::None, Checksum::None);
     caps
 }
+
+/// Announces one unit of window less than smoltcp believes.
+///
+/// With window scaling smoltcp 0.14 rounds the window down each time it announces one and then takes the last announced right edge for
+/// the truth: the edge can move left by less than a unit, and bytes that were on their way are cut off and cost a retransmission timeout. A peer
+/// that was promised one unit less never sends what a later edge would cut off. `checksummed`: the TCP checksum is filled in and must follow.
+pub(crate) fn shave_window(packet: &mut [u8], checksummed: bool) {
+    let header = match packet.first().map(|b| b >> 4) {
+        Some(4) if packet.get(9) == Some(&6) => usize::from(packet[0] & 15) * 4,
+        Some(6) if packet.get(6) == Some(&6) => 40,
+        _ => return,
+    };
+    let Some(tcp) = packet.get_mut(header..).filter(|tcp| tcp.len() >= 20) else {
+        return;
+    };
+    let window = u16::from_be_bytes([tcp[14], tcp[15]]);
+    const SYN: u8 = 2;
+    if tcp[13] & SYN != 0 || window == 0 {
+        return;
+    }
+    tcp[14..16].copy_from_slice(&(window - 1).to_be_bytes());
+    if checksummed {
+        // RFC 1624: the sum of the changed word's complement and its new value; here that is 0xfffe plus carries.
+        let sum = u32::from(!u16::from_be_bytes([tcp[16], tcp[17]]))
+            + u32::from(!window)
+            + u32::from(window - 1);
+        let folded = (sum & 0xffff) + (sum >> 16);
+        let folded = (folded & 0xffff) + (folded >> 16);
+        tcp[16..18].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+    }
+}

@@ -56,7 +56,9 @@ fn datagrams_of_all_sizes_go_and_come_back() {
             ..open_config()
         });
         let handle = udp_socket(&mut lab, 4000);
-        for len in [0, 1, 1472, 1473, 9000, 60_000] {
+        // The test guest's stack cuts packets of up to 16 KiB into fragments.
+        let largest = if mtu == 1500 { 16_000 } else { 60_000 };
+        for len in [0, 1, 1472, 1473, 9000, largest] {
             let payload: Vec<u8> = (0..len).map(byte_at).collect();
             send(&mut lab, handle, &format!("10.0.2.2:{port}"), &payload);
             lab.run(Duration::from_millis(20));

@@ -208,9 +208,11 @@ impl UnixSocket {
         };
         let state = core::mem::replace(&mut inner.state, State::Closed);
         let blocked = core::mem::take(&mut inner.blocked);
-        inner.inbox.clear();
+        let unread_messages = core::mem::take(&mut inner.inbox);
         (inner.shut_read, inner.shut_write) = (true, true);
         drop(inner);
+        // Descriptors under way may be the last ones of other sockets, this one's peer among them: they close with nothing borrowed.
+        drop(unread_messages);
         if let Some(peer) = peer {
             peer.lose_peer(unread);
         }

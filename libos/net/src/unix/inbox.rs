@@ -40,11 +40,6 @@ impl Inbox {
         self.messages.front().map_or(0, |m| m.data.len() - m.start)
     }
 
-    pub fn clear(&mut self) {
-        self.messages.clear();
-        self.bytes = 0;
-    }
-
     pub fn push(&mut self, message: Message) {
         self.bytes += message.data.len();
         self.messages.push_back(message);

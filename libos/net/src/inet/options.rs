@@ -1,0 +1,714 @@
+//! Socket options of internet sockets: [`Options`], and `getsockopt` and `setsockopt` (socket(7), tcp(7), ip(7), ipv6(7), udp(7)).
+
+use super::InetSocket;
+use crate::errno::{Errno, Result};
+use crate::stack::datagram::DEFAULT_RECEIVE;
+use crate::stack::{Kind, Role, Stack};
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use linux_raw_sys::net as linux;
+use smoltcp::socket::tcp;
+use smoltcp::time::Duration;
+
+/// Largest buffer that SO_RCVBUF and SO_SNDBUF give (net.core.rmem_max, doubled).
+const BUFFER_MAX: usize = 8 << 20;
+
+/// Option numbers that `linux-raw-sys` has as enumerators or not at all.
+mod number {
+    pub const IP_TOS: u32 = 1;
+    pub const IP_TTL: u32 = 2;
+    pub const IP_PKTINFO: u32 = 8;
+    pub const IP_MTU_DISCOVER: u32 = 10;
+    pub const IP_RECVERR: u32 = 11;
+    pub const IP_RECVTTL: u32 = 12;
+    pub const IP_RECVTOS: u32 = 13;
+    pub const IP_MTU: u32 = 14;
+    pub const IP_FREEBIND: u32 = 15;
+    pub const IP_BIND_ADDRESS_NO_PORT: u32 = 24;
+    pub const IP_MULTICAST_IF: u32 = 32;
+    pub const IP_MULTICAST_TTL: u32 = 33;
+    pub const IP_MULTICAST_LOOP: u32 = 34;
+    pub const IP_ADD_MEMBERSHIP: u32 = 35;
+    pub const IP_DROP_MEMBERSHIP: u32 = 36;
+    pub const IP_MULTICAST_ALL: u32 = 49;
+    pub const IPV6_UNICAST_HOPS: u32 = 16;
+    pub const IPV6_MULTICAST_IF: u32 = 17;
+    pub const IPV6_MULTICAST_HOPS: u32 = 18;
+    pub const IPV6_MULTICAST_LOOP: u32 = 19;
+    pub const IPV6_ADD_MEMBERSHIP: u32 = 20;
+    pub const IPV6_DROP_MEMBERSHIP: u32 = 21;
+    pub const IPV6_MTU_DISCOVER: u32 = 23;
+    pub const IPV6_MTU: u32 = 24;
+    pub const IPV6_RECVERR: u32 = 25;
+    pub const IPV6_V6ONLY: u32 = 26;
+    pub const IPV6_RECVPKTINFO: u32 = 49;
+    pub const IPV6_RECVHOPLIMIT: u32 = 51;
+    pub const IPV6_DONTFRAG: u32 = 62;
+    pub const IPV6_RECVTCLASS: u32 = 66;
+    pub const IPV6_TCLASS: u32 = 67;
+    pub const UDP_SEGMENT: u32 = 103;
+    pub const SOL_IP: u32 = 0;
+    pub const SOL_TCP: u32 = 6;
+    pub const SOL_UDP: u32 = 17;
+    pub const SOL_IPV6: u32 = 41;
+}
+use number::*;
+
+/// What a socket was told.
+#[derive(Clone, Debug)]
+#[expect(
+    missing_docs,
+    reason = "the fields are the options of the manual pages by name"
+)]
+pub struct Options {
+    pub reuse_addr: bool,
+    pub reuse_port: bool,
+    pub keep_alive: bool,
+    pub broadcast: bool,
+    /// Seconds.
+    pub linger: Option<u32>,
+    pub receive_buffer: Option<usize>,
+    pub send_buffer: Option<usize>,
+    /// `struct timeval` as nanoseconds.
+    pub receive_timeout: Option<u64>,
+    pub send_timeout: Option<u64>,
+    pub no_delay: bool,
+    pub cork: bool,
+    pub quick_ack: bool,
+    /// Seconds.
+    pub keep_idle: u32,
+    pub keep_interval: u32,
+    pub keep_count: u32,
+    /// Milliseconds.
+    pub user_timeout: u32,
+    pub v6_only: bool,
+    pub hop_limit: Option<u8>,
+    pub multicast_hops: u8,
+    pub multicast_loop: bool,
+    /// Index of a link.
+    pub multicast_link: Option<usize>,
+    pub bound_link: Option<usize>,
+    pub packet_info: bool,
+    pub receive_hop_limit: bool,
+    pub receive_traffic_class: bool,
+    pub timestamps: bool,
+    pub traffic_class: u8,
+    pub free_bind: bool,
+    pub priority: u32,
+    pub mark: u32,
+    pub receive_error: bool,
+    pub mtu_discover: u32,
+    pub segment: u16,
+    pub receive_low: u32,
+    pub defer_accept: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            reuse_addr: false,
+            reuse_port: false,
+            keep_alive: false,
+            broadcast: false,
+            linger: None,
+            receive_buffer: None,
+            send_buffer: None,
+            receive_timeout: None,
+            send_timeout: None,
+            no_delay: false,
+            cork: false,
+            quick_ack: true,
+            keep_idle: 7200,
+            keep_interval: 75,
+            keep_count: 9,
+            user_timeout: 0,
+            v6_only: false,
+            hop_limit: None,
+            multicast_hops: 1,
+            multicast_loop: true,
+            multicast_link: None,
+            bound_link: None,
+            packet_info: false,
+            receive_hop_limit: false,
+            receive_traffic_class: false,
+            timestamps: false,
+            traffic_class: 0,
+            free_bind: false,
+            priority: 0,
+            mark: 0,
+            receive_error: false,
+            mtu_discover: 1,
+            segment: 0,
+            receive_low: 1,
+            defer_accept: 0,
+        }
+    }
+}
+
+impl Options {
+    /// Hop limit for packets to `ip`, where one was set.
+    pub(crate) fn hop_limit_for(&self, ip: IpAddr) -> Option<u8> {
+        if ip.is_multicast() {
+            Some(self.multicast_hops)
+        } else {
+            self.hop_limit
+        }
+    }
+
+    /// Sets what smoltcp's socket has to know. `lossy`: as in `DeviceInfo`. Where packets stay on the machine, holding small ones back
+    /// (Nagle) saves nothing and costs delays.
+    pub(crate) fn apply(&self, socket: &mut tcp::Socket<'_>, lossy: bool) {
+        socket.set_nagle_enabled(lossy && !self.no_delay);
+        socket.set_hop_limit(self.hop_limit.filter(|&hops| hops > 0));
+        if self.keep_alive {
+            socket.set_keep_alive(Some(Duration::from_secs(self.keep_idle.into())));
+            let patience = u64::from(self.keep_idle)
+                + u64::from(self.keep_interval) * u64::from(self.keep_count);
+            socket.set_timeout(Some(Duration::from_secs(patience)));
+        } else {
+            socket.set_keep_alive(None);
+        }
+        if self.user_timeout > 0 {
+            socket.set_timeout(Some(Duration::from_millis(self.user_timeout.into())));
+        }
+    }
+}
+
+/// Reads an `int`.
+fn int(value: &[u8]) -> Result<u32> {
+    value
+        .first_chunk()
+        .map(|b| u32::from_ne_bytes(*b))
+        .ok_or(Errno::EINVAL)
+}
+
+/// Reads an `int` or, as the IP options permit, a single byte.
+fn int_or_byte(value: &[u8]) -> Result<u32> {
+    match value {
+        [byte] => Ok(u32::from(*byte)),
+        _ => int(value),
+    }
+}
+
+fn byte(value: u32) -> Result<u8> {
+    u8::try_from(value).map_err(|_| Errno::EINVAL)
+}
+
+/// Reads a `struct timeval`; zero means "for ever".
+fn timeval(value: &[u8]) -> Result<Option<u64>> {
+    let word = |at: usize| {
+        value
+            .get(at..at + 8)
+            .and_then(|b| <[u8; 8]>::try_from(b).ok())
+            .map(i64::from_ne_bytes)
+    };
+    let (seconds, micros) = word(0).zip(word(8)).ok_or(Errno::EINVAL)?;
+    if !(0..1_000_000).contains(&micros) {
+        return Err(Errno::EDOM);
+    }
+    let total = (seconds.max(0) as u64)
+        .saturating_mul(1_000_000_000)
+        .saturating_add(micros as u64 * 1000);
+    Ok((total > 0).then_some(total))
+}
+
+fn show_timeval(time: Option<u64>) -> Vec<u8> {
+    let time = time.unwrap_or(0);
+    [
+        (time / 1_000_000_000).to_ne_bytes(),
+        (time % 1_000_000_000 / 1000).to_ne_bytes(),
+    ]
+    .concat()
+}
+
+fn show(value: impl Into<u32>) -> Result<Vec<u8>> {
+    Ok(value.into().to_ne_bytes().to_vec())
+}
+
+/// SO_RCVBUF and SO_SNDBUF: Linux doubles what is asked for.
+fn buffer(value: &[u8], least: usize) -> Result<Option<usize>> {
+    Ok(Some(
+        (int(value)?.min(i32::MAX as u32) as usize * 2).clamp(least, BUFFER_MAX),
+    ))
+}
+
+impl InetSocket {
+    /// What the socket was told (timeouts are for the kernel to obey).
+    pub fn options(&self) -> Options {
+        self.net.stack.borrow().sockets[self.id].options.clone()
+    }
+
+    /// `setsockopt`.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT`, `EINVAL`, `EDOM`, `ENODEV`, `EADDRNOTAVAIL`, `EADDRINUSE`.
+    pub fn set_option(&self, level: u32, name: u32, value: &[u8]) -> Result<()> {
+        self.net.with(|stack| {
+            match level {
+                linux::SOL_SOCKET => self.set_socket(stack, name, value)?,
+                SOL_TCP if self.kind() == Kind::Tcp => {
+                    set_tcp(&mut stack.sockets[self.id].options, name, value)?
+                }
+                SOL_UDP if self.kind() == Kind::Udp && name == UDP_SEGMENT => {
+                    stack.sockets[self.id].options.segment = int(value)? as u16
+                }
+                SOL_IP => self.set_ip(stack, name, value)?,
+                SOL_IPV6 if self.is_v6() => self.set_ipv6(stack, name, value)?,
+                _ => return Err(Errno::ENOPROTOOPT),
+            }
+            if let Role::Connection(conn) = stack.sockets[self.id].role {
+                let options = stack.sockets[self.id].options.clone();
+                let lossy = stack.links[stack.conns[conn].link].info.lossy;
+                options.apply(stack.conns[conn].socket(), lossy);
+                stack.touch(conn);
+            }
+            Ok(())
+        })
+    }
+
+    fn set_socket(&self, stack: &mut Stack, name: u32, value: &[u8]) -> Result<()> {
+        if name == linux::SO_BINDTODEVICE {
+            let wanted = value.split(|&b| b == 0).next().unwrap_or_default();
+            let link = stack
+                .links
+                .iter()
+                .position(|link| link.name.as_bytes() == wanted);
+            stack.sockets[self.id].options.bound_link = if wanted.is_empty() {
+                None
+            } else {
+                Some(link.ok_or(Errno::ENODEV)?)
+            };
+            return Ok(());
+        }
+        let options = &mut stack.sockets[self.id].options;
+        match name {
+            linux::SO_RCVTIMEO_OLD => options.receive_timeout = timeval(value)?,
+            linux::SO_SNDTIMEO_OLD => options.send_timeout = timeval(value)?,
+            linux::SO_LINGER => {
+                let (on, seconds) = (int(value)?, int(value.get(4..).unwrap_or_default())?);
+                options.linger = (on != 0).then_some(seconds);
+            }
+            linux::SO_RCVBUF | linux::SO_RCVBUFFORCE => {
+                options.receive_buffer = buffer(value, 2304)?
+            }
+            linux::SO_SNDBUF | linux::SO_SNDBUFFORCE => options.send_buffer = buffer(value, 4608)?,
+            linux::SO_REUSEADDR => options.reuse_addr = int(value)? != 0,
+            linux::SO_REUSEPORT => options.reuse_port = int(value)? != 0,
+            linux::SO_KEEPALIVE => options.keep_alive = int(value)? != 0,
+            linux::SO_BROADCAST => options.broadcast = int(value)? != 0,
+            linux::SO_TIMESTAMP_OLD | linux::SO_TIMESTAMPNS_OLD => {
+                options.timestamps = int(value)? != 0
+            }
+            linux::SO_PRIORITY => options.priority = int(value)?,
+            linux::SO_MARK => options.mark = int(value)?,
+            linux::SO_RCVLOWAT => options.receive_low = int(value)?.max(1),
+            linux::SO_OOBINLINE
+            | linux::SO_DONTROUTE
+            | linux::SO_RXQ_OVFL
+            | linux::SO_BUSY_POLL
+            | linux::SO_INCOMING_CPU
+            | linux::SO_ZEROCOPY => {
+                int(value)?;
+            }
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        Ok(())
+    }
+
+    fn set_ip(&self, stack: &mut Stack, name: u32, value: &[u8]) -> Result<()> {
+        match name {
+            IP_ADD_MEMBERSHIP | IP_DROP_MEMBERSHIP => {
+                let (group, link) = membership_v4(stack, value)?;
+                return self.membership(stack, group, link, name == IP_ADD_MEMBERSHIP);
+            }
+            IP_MULTICAST_IF => {
+                let at = value.len().saturating_sub(4);
+                let word = value
+                    .get(if value.len() >= 8 { 4 } else { at }..)
+                    .and_then(|b| b.first_chunk::<4>())
+                    .ok_or(Errno::EINVAL)?;
+                stack.sockets[self.id].options.multicast_link =
+                    link_of(stack, Ipv4Addr::from(*word).into());
+                return Ok(());
+            }
+            _ => {}
+        }
+        let options = &mut stack.sockets[self.id].options;
+        let number = int_or_byte(value)?;
+        match name {
+            IP_TTL => {
+                options.hop_limit = if number == u32::MAX {
+                    None
+                } else {
+                    Some(byte(number)?).filter(|&t| t > 0)
+                }
+            }
+            IP_TOS => options.traffic_class = number as u8,
+            IP_MULTICAST_TTL => options.multicast_hops = byte(number)?,
+            IP_MULTICAST_LOOP => options.multicast_loop = number != 0,
+            IP_PKTINFO => options.packet_info = number != 0,
+            IP_RECVTTL => options.receive_hop_limit = number != 0,
+            IP_RECVTOS => options.receive_traffic_class = number != 0,
+            IP_RECVERR => options.receive_error = number != 0,
+            IP_MTU_DISCOVER if number <= 5 => options.mtu_discover = number,
+            IP_FREEBIND => options.free_bind = number != 0,
+            IP_BIND_ADDRESS_NO_PORT | IP_MULTICAST_ALL => {}
+            IP_MTU_DISCOVER => return Err(Errno::EINVAL),
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        Ok(())
+    }
+
+    fn set_ipv6(&self, stack: &mut Stack, name: u32, value: &[u8]) -> Result<()> {
+        if matches!(name, IPV6_ADD_MEMBERSHIP | IPV6_DROP_MEMBERSHIP) {
+            let group = value
+                .first_chunk::<16>()
+                .map(|b| Ipv6Addr::from(*b))
+                .ok_or(Errno::EINVAL)?;
+            let index = int(value.get(16..).unwrap_or_default())? as usize;
+            return self.membership(
+                stack,
+                group.into(),
+                index.checked_sub(1),
+                name == IPV6_ADD_MEMBERSHIP,
+            );
+        }
+        let bound = stack.sockets[self.id].local.is_some();
+        let links = stack.links.len();
+        let options = &mut stack.sockets[self.id].options;
+        let number = int(value)?;
+        match name {
+            IPV6_V6ONLY if bound => return Err(Errno::EINVAL),
+            IPV6_V6ONLY => options.v6_only = number != 0,
+            IPV6_UNICAST_HOPS => {
+                options.hop_limit = if number == u32::MAX {
+                    None
+                } else {
+                    Some(byte(number)?)
+                }
+            }
+            IPV6_MULTICAST_HOPS => {
+                options.multicast_hops = if number == u32::MAX { 1 } else { byte(number)? }
+            }
+            IPV6_MULTICAST_LOOP => options.multicast_loop = number != 0,
+            IPV6_MULTICAST_IF => {
+                let link = (number as usize).checked_sub(1);
+                if link.is_some_and(|link| link >= links) {
+                    return Err(Errno::ENODEV);
+                }
+                options.multicast_link = link;
+            }
+            IPV6_RECVPKTINFO => options.packet_info = number != 0,
+            IPV6_RECVHOPLIMIT => options.receive_hop_limit = number != 0,
+            IPV6_RECVTCLASS => options.receive_traffic_class = number != 0,
+            IPV6_TCLASS => {
+                options.traffic_class = if number == u32::MAX { 0 } else { byte(number)? }
+            }
+            IPV6_RECVERR => options.receive_error = number != 0,
+            IPV6_MTU_DISCOVER => options.mtu_discover = number,
+            IPV6_DONTFRAG => {}
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        Ok(())
+    }
+
+    fn membership(
+        &self,
+        stack: &mut Stack,
+        group: IpAddr,
+        link: Option<usize>,
+        join: bool,
+    ) -> Result<()> {
+        if !group.is_multicast() || self.kind() == Kind::Tcp {
+            return Err(Errno::EINVAL);
+        }
+        let link = link.unwrap_or(if stack.links.len() > 1 { 1 } else { 0 });
+        if link >= stack.links.len() {
+            return Err(Errno::ENODEV);
+        }
+        let Role::Mailbox(mailbox) = &mut stack.sockets[self.id].role else {
+            return Err(Errno::EINVAL);
+        };
+        let known = mailbox
+            .groups
+            .iter()
+            .position(|&entry| entry == (link, group));
+        match (known, join) {
+            (Some(_), true) => return Err(Errno::EADDRINUSE),
+            (None, false) => return Err(Errno::EADDRNOTAVAIL),
+            (None, true) => {
+                mailbox.groups.push((link, group));
+                stack.join_group(link, group)?;
+            }
+            (Some(at), false) => {
+                mailbox.groups.remove(at);
+                stack.leave_group(link, group);
+            }
+        }
+        Ok(())
+    }
+
+    /// `getsockopt`: the bytes of the value, to be cut to the caller's room.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT`, `ENOTCONN`.
+    pub fn option(&self, level: u32, name: u32) -> Result<Vec<u8>> {
+        if (level, name) == (linux::SOL_SOCKET, linux::SO_ERROR) {
+            return show(self.take_error().map_or(0, |e| e.0 as u32));
+        }
+        let stack = self.net.stack.borrow();
+        let options = &stack.sockets[self.id].options;
+        match level {
+            linux::SOL_SOCKET => self.show_socket(&stack, options, name),
+            SOL_TCP if self.kind() == Kind::Tcp => self.show_tcp(&stack, options, name),
+            SOL_UDP if self.kind() == Kind::Udp && name == UDP_SEGMENT => show(options.segment),
+            SOL_IP => self.show_ip(&stack, options, name),
+            SOL_IPV6 if self.is_v6() => self.show_ipv6(&stack, options, name),
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    fn show_socket(&self, stack: &Stack, options: &Options, name: u32) -> Result<Vec<u8>> {
+        let sock = &stack.sockets[self.id];
+        let buffer = |asked: Option<usize>, tcp: usize| match &sock.role {
+            _ if asked.is_some() => asked.unwrap_or(0) as u32,
+            Role::Connection(_) => tcp as u32,
+            _ => DEFAULT_RECEIVE as u32,
+        };
+        let capacity = |of: fn(&tcp::Socket<'static>) -> usize| match sock.role {
+            Role::Connection(conn) => of(stack.conns[conn].peek()),
+            _ => 0,
+        };
+        match name {
+            linux::SO_TYPE => show(if self.kind() == Kind::Tcp {
+                linux::SOCK_STREAM
+            } else {
+                linux::SOCK_DGRAM
+            }),
+            linux::SO_DOMAIN => show(if self.is_v6() {
+                linux::AF_INET6
+            } else {
+                linux::AF_INET
+            }),
+            linux::SO_PROTOCOL => show(match self.kind() {
+                Kind::Tcp => 6u32,
+                Kind::Udp => 17,
+                Kind::Ping if self.is_v6() => 58,
+                Kind::Ping => 1,
+            }),
+            linux::SO_ACCEPTCONN => show(matches!(sock.role, Role::Listener(_))),
+            linux::SO_RCVBUF => show(buffer(
+                options.receive_buffer,
+                capacity(tcp::Socket::recv_capacity),
+            )),
+            linux::SO_SNDBUF => show(buffer(
+                options.send_buffer,
+                capacity(tcp::Socket::send_capacity),
+            )),
+            linux::SO_RCVTIMEO_OLD => Ok(show_timeval(options.receive_timeout)),
+            linux::SO_SNDTIMEO_OLD => Ok(show_timeval(options.send_timeout)),
+            linux::SO_LINGER => Ok([
+                u32::from(options.linger.is_some()).to_ne_bytes(),
+                options.linger.unwrap_or(0).to_ne_bytes(),
+            ]
+            .concat()),
+            linux::SO_REUSEADDR => show(options.reuse_addr),
+            linux::SO_REUSEPORT => show(options.reuse_port),
+            linux::SO_KEEPALIVE => show(options.keep_alive),
+            linux::SO_BROADCAST => show(options.broadcast),
+            linux::SO_TIMESTAMP_OLD | linux::SO_TIMESTAMPNS_OLD => show(options.timestamps),
+            linux::SO_PRIORITY => show(options.priority),
+            linux::SO_MARK => show(options.mark),
+            linux::SO_RCVLOWAT => show(options.receive_low),
+            linux::SO_SNDLOWAT => show(1u32),
+            linux::SO_OOBINLINE | linux::SO_DONTROUTE | linux::SO_INCOMING_CPU => show(0u32),
+            linux::SO_COOKIE => Ok((self.id as u64 + 1).to_ne_bytes().to_vec()),
+            linux::SO_BINDTODEVICE => Ok(options.bound_link.map_or(Vec::new(), |link| {
+                [stack.links[link].name.as_bytes(), &[0]].concat()
+            })),
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    fn show_tcp(&self, stack: &Stack, options: &Options, name: u32) -> Result<Vec<u8>> {
+        match name {
+            linux::TCP_NODELAY => show(options.no_delay),
+            linux::TCP_CORK => show(options.cork),
+            linux::TCP_QUICKACK => show(options.quick_ack),
+            linux::TCP_KEEPIDLE => show(options.keep_idle),
+            linux::TCP_KEEPINTVL => show(options.keep_interval),
+            linux::TCP_KEEPCNT => show(options.keep_count),
+            linux::TCP_USER_TIMEOUT => show(options.user_timeout),
+            linux::TCP_DEFER_ACCEPT => show(options.defer_accept),
+            linux::TCP_MAXSEG => {
+                let link = match stack.sockets[self.id].role {
+                    Role::Connection(conn) => stack.conns[conn].link,
+                    _ => return show(536u32),
+                };
+                show((stack.links[link].info.mtu - if self.is_v6() { 60 } else { 40 }) as u32)
+            }
+            linux::TCP_CONGESTION => Ok(b"reno\0".to_vec()),
+            linux::TCP_INFO => Ok(self.tcp_info(stack)),
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    /// `struct tcp_info` with what is known: the state.
+    fn tcp_info(&self, stack: &Stack) -> Vec<u8> {
+        use smoltcp::socket::tcp::State;
+        let state = match stack.sockets[self.id].role {
+            Role::Listener(_) => 10,
+            Role::Connection(conn) => match stack.conns[conn].state() {
+                State::Established => 1,
+                State::SynSent => 2,
+                State::SynReceived => 3,
+                State::FinWait1 => 4,
+                State::FinWait2 => 5,
+                State::TimeWait => 6,
+                State::Closed => 7,
+                State::CloseWait => 8,
+                State::LastAck => 9,
+                State::Listen => 10,
+                State::Closing => 11,
+            },
+            _ => 7,
+        };
+        let mut info = alloc::vec![0; size_of::<linux::tcp_info>()];
+        info[0] = state;
+        info
+    }
+
+    fn show_ip(&self, stack: &Stack, options: &Options, name: u32) -> Result<Vec<u8>> {
+        match name {
+            IP_TTL => show(options.hop_limit.unwrap_or(64)),
+            IP_TOS => show(options.traffic_class),
+            IP_MULTICAST_TTL => show(options.multicast_hops),
+            IP_MULTICAST_LOOP => show(options.multicast_loop),
+            IP_PKTINFO => show(options.packet_info),
+            IP_RECVTTL => show(options.receive_hop_limit),
+            IP_RECVTOS => show(options.receive_traffic_class),
+            IP_RECVERR => show(options.receive_error),
+            IP_MTU_DISCOVER => show(options.mtu_discover),
+            IP_FREEBIND => show(options.free_bind),
+            IP_MTU => self.path_mtu(stack),
+            IP_MULTICAST_IF => {
+                let address = options
+                    .multicast_link
+                    .and_then(|link| stack.links[link].iface.ipv4_addr());
+                Ok(address.unwrap_or(Ipv4Addr::UNSPECIFIED).octets().to_vec())
+            }
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    fn show_ipv6(&self, stack: &Stack, options: &Options, name: u32) -> Result<Vec<u8>> {
+        match name {
+            IPV6_V6ONLY => show(options.v6_only),
+            IPV6_UNICAST_HOPS => show(options.hop_limit.unwrap_or(64)),
+            IPV6_MULTICAST_HOPS => show(options.multicast_hops),
+            IPV6_MULTICAST_LOOP => show(options.multicast_loop),
+            IPV6_MULTICAST_IF => show(options.multicast_link.map_or(0, |link| link as u32 + 1)),
+            IPV6_RECVPKTINFO => show(options.packet_info),
+            IPV6_RECVHOPLIMIT => show(options.receive_hop_limit),
+            IPV6_RECVTCLASS => show(options.receive_traffic_class),
+            IPV6_TCLASS => show(options.traffic_class),
+            IPV6_RECVERR => show(options.receive_error),
+            IPV6_MTU_DISCOVER => show(options.mtu_discover),
+            IPV6_MTU => self.path_mtu(stack),
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    fn path_mtu(&self, stack: &Stack) -> Result<Vec<u8>> {
+        let remote = stack.sockets[self.id].remote.ok_or(Errno::ENOTCONN)?;
+        let route = stack.route(remote, None).ok_or(Errno::ENOTCONN)?;
+        show(stack.links[route.link].info.mtu as u32)
+    }
+}
+
+fn set_tcp(options: &mut Options, name: u32, value: &[u8]) -> Result<()> {
+    if name == linux::TCP_CONGESTION {
+        let wanted = value.split(|&b| b == 0).next().unwrap_or_default();
+        return if matches!(wanted, b"reno") {
+            Ok(())
+        } else {
+            Err(Errno::ENOENT)
+        };
+    }
+    let number = int(value)?;
+    let positive = |most: u32| {
+        if (1..=most).contains(&number) {
+            Ok(number)
+        } else {
+            Err(Errno::EINVAL)
+        }
+    };
+    match name {
+        linux::TCP_NODELAY => options.no_delay = number != 0,
+        linux::TCP_CORK => options.cork = number != 0,
+        linux::TCP_QUICKACK => options.quick_ack = number != 0,
+        linux::TCP_KEEPIDLE => options.keep_idle = positive(32_767)?,
+        linux::TCP_KEEPINTVL => options.keep_interval = positive(32_767)?,
+        linux::TCP_KEEPCNT => options.keep_count = positive(127)?,
+        linux::TCP_USER_TIMEOUT => options.user_timeout = number.min(i32::MAX as u32),
+        linux::TCP_DEFER_ACCEPT => options.defer_accept = number,
+        linux::TCP_MAXSEG
+        | linux::TCP_LINGER2
+        | linux::TCP_SYNCNT
+        | linux::TCP_NOTSENT_LOWAT
+        | linux::TCP_WINDOW_CLAMP
+        | linux::TCP_FASTOPEN => {}
+        _ => return Err(Errno::ENOPROTOOPT),
+    }
+    Ok(())
+}
+
+/// Reads a `struct ip_mreq` or `ip_mreqn`.
+fn membership_v4(stack: &Stack, value: &[u8]) -> Result<(IpAddr, Option<usize>)> {
+    let group = value
+        .first_chunk::<4>()
+        .map(|b| Ipv4Addr::from(*b))
+        .ok_or(Errno::EINVAL)?;
+    let address = value
+        .get(4..8)
+        .and_then(|b| <[u8; 4]>::try_from(b).ok())
+        .map(Ipv4Addr::from)
+        .ok_or(Errno::EINVAL)?;
+    let index = value.get(8..).and_then(|b| int(b).ok()).unwrap_or(0) as usize;
+    let link = index
+        .checked_sub(1)
+        .or_else(|| link_of(stack, address.into()));
+    Ok((group.into(), link))
+}
+
+/// The link with this address.
+fn link_of(stack: &Stack, ip: IpAddr) -> Option<usize> {
+    stack.links.iter().position(|link| {
+        link.iface
+            .ip_addrs()
+            .iter()
+            .any(|cidr| IpAddr::from(cidr.address()) == ip)
+    })
+}
+
+impl Stack {
+    pub(crate) fn join_group(&mut self, link: usize, group: IpAddr) -> Result<()> {
+        if link == 0 {
+            return Ok(());
+        }
+        self.links[link]
+            .iface
+            .join_multicast_group(smoltcp::wire::IpAddress::from(group))
+            .map_err(|_| Errno::ENOBUFS)
+    }
+
+    /// Leaves a group unless another socket is in it.
+    pub(crate) fn leave_group(&mut self, link: usize, group: IpAddr) {
+        let member = |sock: &crate::stack::Sock| matches!(&sock.role, Role::Mailbox(m) if m.groups.contains(&(link, group)));
+        if link != 0 && !self.sockets.iter().any(|(_, sock)| member(sock)) {
+            let _ = self.links[link]
+                .iface
+                .leave_multicast_group(smoltcp::wire::IpAddress::from(group));
+        }
+    }
+}
