@@ -11,8 +11,46 @@ fn map(fd: i32, len: usize, protection: i32, flags: i32) -> *mut u8 {
     if address == libc::MAP_FAILED { null_mut() } else { address.cast() }
 }
 
+/// Puts zero memory where a page of the file is gone, so that the access goes on.
+extern "C" fn patch(_signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    // SAFETY: the address of the fault lies in a mapping of ours, which nobody else uses.
+    unsafe {
+        let page = ((*info).si_addr() as usize & !(PAGE - 1)) as *mut libc::c_void;
+        libc::mmap(page, PAGE, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED, -1, 0);
+        let text = format!("SIGBUS code {}\n", (*info).si_code);
+        libc::write(1, text.as_ptr().cast(), text.len());
+    }
+}
+
+fn shrinking() {
+    put("shrinks", &[b'x'; 4 * PAGE]);
+    let fd = open("shrinks", libc::O_RDWR);
+    let shared = map(fd, 4 * PAGE, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+    // SAFETY: a handler for one signal; accesses inside a mapping of four pages.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = patch as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        libc::sigaction(libc::SIGBUS, &action, null_mut());
+        let sum = |page: usize| (0..PAGE).map(|at| u64::from(shared.add(page * PAGE + at).read_volatile())).sum::<u64>();
+        println!("before {} {}", sum(1), sum(3));
+        libc::ftruncate(fd, PAGE as i64 + 100);
+        println!("cut page {}", sum(1));
+        println!("gone page {}", sum(3));
+        libc::ftruncate(fd, 4 * PAGE as i64);
+        println!("grown page {}", sum(2));
+        shared.add(2 * PAGE).write_volatile(7);
+        println!("written page {}", sum(2));
+        show("punch", libc::fallocate(fd, libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE, 0, 4 * PAGE as i64));
+        println!("punched pages {} {}", sum(0), sum(2));
+        libc::signal(libc::SIGBUS, libc::SIG_DFL);
+    }
+    close(fd);
+}
+
 /// All of it.
 pub fn run() {
+    shrinking();
     let both = libc::PROT_READ | libc::PROT_WRITE;
     put("mapped", &vec![b'a'; 3 * PAGE - 100]);
     let fd = open("mapped", libc::O_RDWR);

@@ -3,6 +3,7 @@
 //! `/proc` asks for more: see [`crate::procfs::ProcSource`].
 
 use core::num::NonZeroU64;
+use core::ops::Range;
 
 /// Bytes of a page.
 pub const PAGE: usize = 4096;
@@ -50,6 +51,9 @@ pub trait System: PageSource {
     fn now(&self) -> Time;
     /// Fills `out` with cryptographically good random bytes.
     fn fill_random(&self, out: &mut [u8]);
+    /// These pages of a file show something else from now on: mappings of them must ask again ([`crate::Inode::map_page`]).
+    /// Happens when a file shrinks, when a hole is punched, and when a page of a packed file is first written.
+    fn unmap(&self, _dev: u64, _ino: u64, _pages: Range<u64>) {}
 }
 
 /// The program's memory, as ioctls and socket options reach it.

@@ -75,4 +75,8 @@ impl System for Kernel {
     fn fill_random(&self, out: &mut [u8]) {
         crate::random::fill(out);
     }
+
+    fn unmap(&self, dev: u64, ino: u64, pages: core::ops::Range<u64>) {
+        crate::mm::space::SPACE.get().forget_file(dev, ino, pages);
+    }
 }

@@ -40,6 +40,8 @@ pub struct FileData {
     hidden: BTreeMap<u64, ()>,
     chunks: BTreeMap<u64, Box<Chunk>>,
     pages: u64,
+    /// A page of the original was replaced since [`FileData::take_replaced`] was asked last.
+    replaced: bool,
 }
 
 /// What one page shows.
@@ -52,7 +54,12 @@ enum Source {
 impl FileData {
     /// A file that shows `base` (empty for a new file).
     pub fn new(space: Rc<Space>, base: &'static [u8]) -> Self {
-        Self { space, size: base.len() as u64, base, hidden: BTreeMap::new(), chunks: BTreeMap::new(), pages: 0 }
+        Self { space, size: base.len() as u64, base, hidden: BTreeMap::new(), chunks: BTreeMap::new(), pages: 0, replaced: false }
+    }
+
+    /// Whether a write replaced a page of the original, so that mappings of it are stale; forgets it.
+    pub fn take_replaced(&mut self) -> bool {
+        core::mem::take(&mut self.replaced)
     }
 
     /// Bytes.
@@ -175,6 +182,7 @@ impl FileData {
                 self.space.pages().write(frame, 0, page);
             }
             self.hidden.insert(index, ());
+            self.replaced = true;
         }
         let chunk = self.chunks.entry(index / CHUNK).or_insert_with(Chunk::boxed);
         chunk.frames[(index % CHUNK) as usize] = Some(frame);

@@ -90,8 +90,17 @@ impl TmpFs {
         TmpNode::fresh(self, new)
     }
 
+    /// As many objects as pages, as Linux's tmpfs has it: `ENOSPC` beyond.
+    fn check_inodes(&self) -> crate::Result<()> {
+        if self.nodes.get() < self.inode_limit() { Ok(()) } else { Err(crate::Errno::ENOSPC) }
+    }
+
+    fn inode_limit(&self) -> u64 {
+        self.space.limit() + self.lower.get().map_or(0, |packed| packed.len() as u64)
+    }
+
     fn statfs(&self) -> StatFs {
-        let files = self.space.limit();
+        let files = self.inode_limit();
         StatFs {
             magic: TMPFS_MAGIC,
             block_size: PAGE as u64,

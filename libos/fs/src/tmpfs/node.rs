@@ -221,6 +221,14 @@ impl TmpNode {
         self.touch_data();
     }
 
+    /// Tells the kernel that the pages of bytes `from..to` show something else now.
+    fn unmap(&self, from: u64, to: u64) {
+        let page = PAGE as u64;
+        if from < to {
+            self.fs.space.system().unmap(self.fs.dev, self.ino, from / page..to.div_ceil(page));
+        }
+    }
+
     fn is_ancestor_of(&self, node: &Rc<Self>) -> bool {
         let mut at = Some(node.clone());
         while let Some(node) = at {
@@ -367,6 +375,7 @@ impl Inode for TmpNode {
 
     fn create(&self, name: &[u8], new: &NewNode) -> Result<Node> {
         self.dir()?;
+        self.fs.check_inodes()?;
         let node = self.fs.node(new)?;
         self.enter(name, &node)?;
         Ok(node)
@@ -491,6 +500,10 @@ impl Inode for TmpNode {
         let file = self.file()?;
         self.seals.check_write(offset, data.len() as u64, || file.borrow().size())?;
         let done = file.borrow_mut().write(offset, data)?;
+        let replaced = file.borrow_mut().take_replaced();
+        if replaced {
+            self.unmap(offset, offset + done as u64);
+        }
         self.written();
         Ok(done)
     }
@@ -498,7 +511,11 @@ impl Inode for TmpNode {
     fn truncate(&self, size: u64) -> Result<()> {
         let file = self.file()?;
         self.seals.check_resize(file.borrow().size(), size)?;
+        let before = file.borrow().size();
         file.borrow_mut().truncate(size)?;
+        if size < before {
+            self.unmap(size.next_multiple_of(PAGE as u64), before);
+        }
         self.written();
         Ok(())
     }
@@ -518,6 +535,9 @@ impl Inode for TmpNode {
             }
         }
         drop(file);
+        if how == Allocate::PunchHole {
+            self.unmap(offset, offset.saturating_add(len));
+        }
         self.written();
         Ok(())
     }

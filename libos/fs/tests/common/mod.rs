@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::rc::Rc;
 
 use unik_fs::fdtable::FdTable;
@@ -20,6 +21,7 @@ pub struct Machine {
     pub live: Cell<usize>,
     pub limit: Cell<Option<usize>>,
     clock: Cell<u64>,
+    pub unmapped: RefCell<Vec<Range<u64>>>,
 }
 
 impl PageSource for Machine {
@@ -79,6 +81,10 @@ impl System for Machine {
     fn now(&self) -> Time {
         self.clock.set(self.clock.get() + 1000);
         Time::from_ns(1_800_000_000_000_000_000 + self.clock.get())
+    }
+
+    fn unmap(&self, _dev: u64, _ino: u64, pages: Range<u64>) {
+        self.unmapped.borrow_mut().push(pages);
     }
 
     fn fill_random(&self, out: &mut [u8]) {

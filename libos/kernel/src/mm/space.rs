@@ -402,6 +402,23 @@ impl Space {
         if whole { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
+    /// Pages of a file show something else from now on: mappings of them fault and ask again.
+    pub fn forget_file(&mut self, dev: u64, ino: u64, pages: core::ops::Range<u64>) {
+        let (from, to) = (pages.start * PAGE, pages.end.saturating_mul(PAGE));
+        let stale = |area: Area<&Vma>| {
+            let Backing::File(file) = &area.payload.backing else { return None };
+            if (file.node.ino(), file.node.dev()) != (ino, dev) {
+                return None;
+            }
+            let offset = area.payload.offset;
+            let start = area.start + from.saturating_sub(offset);
+            let end = area.start.saturating_add(to.saturating_sub(offset)).min(area.end);
+            (start < end).then_some((start, end))
+        };
+        let stale: Vec<_> = self.areas.iter().filter_map(stale).collect();
+        stale.into_iter().for_each(|(start, end)| self.release_pages(start, end));
+    }
+
     /// Moves or resizes a mapping (mremap). Returns the new address.
     pub fn remap(&mut self, old: u64, old_len: u64, new_len: u64, may_move: bool, fixed: Option<u64>) -> Result<u64> {
         let area = self.areas.find(old).ok_or(Errno::EFAULT)?;

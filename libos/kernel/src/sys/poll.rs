@@ -11,6 +11,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 use unik_fs::epoll::{Epoll, Event};
+use unik_fs::fdtable::FdTable;
 use unik_fs::file::OpenFile;
 use unik_fs::wait::{WaitQueue, ready};
 
@@ -101,28 +102,36 @@ impl Watched {
 }
 
 /// An O_PATH descriptor is as good as closed here.
-fn pollable(fd: i32) -> Option<Rc<OpenFile>> {
-    fds().get(fd).ok().filter(|file| !file.path_only())
+fn pollable(fds: &FdTable, fd: i32) -> Option<Rc<OpenFile>> {
+    fds.get(fd).ok().filter(|file| !file.path_only())
 }
 
+/// Bytes of a `struct pollfd`.
+const POLLFD: u64 = 8;
+
 fn wait_poll(array: u64, count: u64, until: Until) -> Result<u64> {
-    if count > fds().limit() as u64 {
+    let fds = fds();
+    if count > fds.limit() as u64 {
         return Err(Errno::EINVAL);
     }
-    let mut watched = Vec::with_capacity(count as usize);
-    for index in 0..count {
-        let entry: u64 = user::get(array + index * 8)?;
-        let (fd, events) = (entry as i32, (entry >> 32) as u16 as u32);
-        watched.push(Watched { file: pollable(fd), fd, events });
-    }
+    let entries = user::slice(array, count * POLLFD)?.as_chunks::<{ POLLFD as usize }>().0;
+    let watched: Vec<Watched> = entries
+        .iter()
+        .map(|entry| {
+            let word = u64::from_le_bytes(*entry);
+            let fd = word as i32;
+            Watched { file: pollable(&fds, fd), fd, events: (word >> 32) as u16 as u32 }
+        })
+        .collect();
     let files: Vec<_> = watched.iter().filter_map(|entry| Some((entry.file.clone()?, entry.events | ready::ERR | ready::HUP))).collect();
     let states = until_ready(&files, until, || {
         let states: Vec<u16> = watched.iter().map(Watched::state).collect();
         states.iter().any(|&state| state != 0).then_some(states)
     })?;
     let states = states.unwrap_or_else(|| alloc::vec![0; watched.len()]);
-    for (index, state) in states.iter().enumerate() {
-        user::put(array + index as u64 * 8 + 6, state.to_le_bytes())?;
+    let entries = user::slice_mut(array, count * POLLFD)?.as_chunks_mut::<{ POLLFD as usize }>().0;
+    for (entry, state) in entries.iter_mut().zip(&states) {
+        entry[6..].copy_from_slice(&state.to_le_bytes());
     }
     Ok(states.iter().filter(|&&state| state != 0).count() as u64)
 }
@@ -210,11 +219,12 @@ fn wait_select(count: u64, addresses: [u64; 3], until: Until) -> Result<u64> {
     if (count as i32) < 0 {
         return Err(Errno::EINVAL);
     }
-    let count = (count as u32).min(fds().limit()) as u64;
+    let table = fds();
+    let count = (count as u32).min(table.limit()) as u64;
     let sets = Sets::read(count, addresses)?;
     let mut files = Vec::new();
     for fd in (0..count as usize).filter(|&fd| sets.wanted(fd) != 0) {
-        files.push((fd, pollable(fd as i32).ok_or(Errno::EBADF)?));
+        files.push((fd, pollable(&table, fd as i32).ok_or(Errno::EBADF)?));
     }
     let waits: Vec<_> = files.iter().map(|(fd, file)| (file.clone(), sets.wanted(*fd) | ready::ERR | ready::HUP)).collect();
     let found = until_ready(&waits, until, || Some(look_select(&sets, &files)).filter(|found| found.1 > 0))?;
