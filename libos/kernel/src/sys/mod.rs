@@ -7,7 +7,7 @@
 //! - [`io`], [`file`], [`names`], [`stat`], [`poll`], [`event`]: files.
 //! - [`memory`], [`thread`], [`signal`], [`time`], [`identity`], [`misc`]: everything that is not about files.
 
-use crate::arch::frame::Frame;
+use crate::arch::frame::{Frame, NO_SYSCALL};
 use crate::errno::{Errno, Result};
 use crate::lock::{self, Locked};
 use crate::sched;
@@ -135,5 +135,6 @@ extern "C" fn syscall_handler(frame: &mut Frame) -> bool {
     };
     let general = crate::traps::before_return(frame, result.err());
     lock::release();
-    general
+    // After rt_sigreturn the frame is the interrupted code's: rcx, r11 and the flags count, too.
+    general || frame.orig_rax == NO_SYSCALL
 }
