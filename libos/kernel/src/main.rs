@@ -4,7 +4,7 @@
 //! thread) -> [`sched::idle`]. The program comes back through `arch/entry.s` into [`sys`] (system calls) and [`traps`] (faults, interrupts).
 //!
 //! - [`arch`]: processor, nucleus, entries. [`mm`]: memory. [`sched`]: threads. [`signal`]: signals. [`sys`]: system calls.
-//! - [`vfs`]: the file systems joined. [`console`]: standard streams. [`file`]: what file systems need of us. [`time`], [`random`], [`config`], [`power`]: small services.
+//! - [`vfs`]: the file systems joined. [`net`]: the network joined. [`console`]: standard streams. [`file`]: what file systems need of us. [`time`], [`random`], [`config`], [`power`]: small services.
 #![no_std]
 #![no_main]
 
@@ -20,6 +20,7 @@ mod interrupts;
 mod lock;
 mod mem_functions;
 mod mm;
+mod net;
 mod power;
 mod process;
 mod random;

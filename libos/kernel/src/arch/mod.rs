@@ -45,3 +45,25 @@ pub fn set_fs_base(base: u64) {
 pub fn pause() {
     core::hint::spin_loop();
 }
+
+/// Runs `work` on a stack of `bytes` bytes that lives as long as the call: for the few things that need more than a thread's library-OS
+/// stack. `work` does not block, and needs well below `bytes`: nothing guards the end.
+pub fn on_large_stack<R>(bytes: usize, work: impl FnOnce() -> R) -> R {
+    extern "C" fn enter<F: FnMut()>(work: *mut F) {
+        // SAFETY: `call` passes its own closure, which outlives the call.
+        unsafe { (*work)() }
+    }
+    fn call<F: FnMut()>(bytes: usize, mut work: F) {
+        let mut stack = alloc::vec::Vec::<u128>::with_capacity(bytes / size_of::<u128>());
+        // SAFETY: one past the end of the allocation; the elements are 16 bytes, as is the alignment of stacks.
+        let top = unsafe { stack.as_mut_ptr().add(stack.capacity()) };
+        // SAFETY: the new stack is this call's alone, aligned, and left again before it is freed; r12 is kept by the callee.
+        unsafe {
+            asm!("mov r12, rsp", "mov rsp, {top}", "call {enter}", "mov rsp, r12", top = in(reg) top, enter = in(reg) enter::<F> as extern "C" fn(*mut F),
+                in("rdi") &raw mut work, out("r12") _, clobber_abi("C"));
+        }
+    }
+    let (mut work, mut result) = (Some(work), None);
+    call(bytes, || result = work.take().map(|work| work()));
+    result.expect("the closure was called once")
+}

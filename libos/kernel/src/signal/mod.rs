@@ -287,7 +287,8 @@ pub fn deliver(frame: &mut Frame, errno: Option<Errno>) -> bool {
 fn restarts(frame: &Frame) -> bool {
     match frame.orig_rax {
         202 => frame.r10 == 0 || frame.rsi & 0x7f != 0, // futex wait without a timeout
-        0 | 1 | 2 | 16 | 17 | 18 | 19 | 20 | 42 | 43 | 44 | 45 | 46 | 47 | 61 | 72 | 73 | 247 | 257 | 288 | 295 | 296 | 318 | 327 | 328 | 437 => true,
+        0 | 1 | 19 | 20 | 42 | 43 | 44 | 45 | 46 | 47 | 288 => !crate::sys::socket::has_timeout(frame.rdi),
+        2 | 16 | 17 | 18 | 61 | 72 | 73 | 247 | 257 | 295 | 296 | 318 | 327 | 328 | 437 => true,
         _ => false,
     }
 }

@@ -6,6 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::mm::user;
 use crate::sched;
 use crate::signal::{self, Info};
+use crate::sys::socket;
 use crate::vfs::{blocking, file, wait_for};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -16,7 +17,7 @@ use unik_fs::plain::Plain;
 use unik_fs::wait::ready;
 
 /// Most bytes of one call (`MAX_RW_COUNT`).
-const MAX_COUNT: u64 = 0x7fff_f000;
+pub(super) const MAX_COUNT: u64 = 0x7fff_f000;
 /// Bytes of program memory looked at in one step.
 const STEP: u64 = 256 << 10;
 /// Most parts of a vectored call (`UIO_MAXIOV`).
@@ -24,9 +25,9 @@ const MAX_PARTS: u64 = 1024;
 
 /// A piece of program memory.
 #[derive(Clone, Copy)]
-struct Span {
-    address: u64,
-    len: u64,
+pub(super) struct Span {
+    pub address: u64,
+    pub len: u64,
 }
 
 /// Where in the file a transfer happens: `None` at the file's own position.
@@ -36,7 +37,7 @@ fn advance(at: At, done: u64) -> At {
     at.map(|at| at.saturating_add_unsigned(done))
 }
 
-fn parts(iov: u64, count: u64) -> Result<Vec<Span>> {
+pub(super) fn parts(iov: u64, count: u64) -> Result<Vec<Span>> {
     if count > MAX_PARTS {
         return Err(Errno::EINVAL);
     }
@@ -119,7 +120,7 @@ fn read_spans(file: &OpenFile, spans: &[Span], at: At, wait: bool) -> Result<u64
 }
 
 /// A write without a reader: the signal that goes with the error.
-fn broken_pipe<T>(result: Result<T>) -> Result<T> {
+pub(super) fn broken_pipe<T>(result: Result<T>) -> Result<T> {
     if matches!(result, Err(Errno::EPIPE))
         && let Some(thread) = sched::current_rc()
     {
@@ -181,12 +182,14 @@ fn write_spans(file: &OpenFile, spans: &[Span], at: At, wait: bool) -> Result<u6
 pub fn read(fd: u64, buf: u64, count: u64) -> Result<u64> {
     let file = file(fd)?;
     let span = Span { address: buf, len: count };
-    blocking(&file, ready::IN, || read_span(&file, span, None))
+    socket::read_parts(&file, &[span]).unwrap_or_else(|| blocking(&file, ready::IN, || read_span(&file, span, None)))
 }
 
 /// Writes at the position.
 pub fn write(fd: u64, buf: u64, count: u64) -> Result<u64> {
-    write_span(&*file(fd)?, Span { address: buf, len: count }, None, true)
+    let file = file(fd)?;
+    let span = Span { address: buf, len: count };
+    socket::write_parts(&file, &[span]).unwrap_or_else(|| write_span(&file, span, None, true))
 }
 
 /// Reads elsewhere.
@@ -207,12 +210,16 @@ pub fn pwrite64(fd: u64, buf: u64, count: u64, offset: u64) -> Result<u64> {
 
 /// Reads into several buffers.
 pub fn readv(fd: u64, iov: u64, count: u64) -> Result<u64> {
-    read_spans(&*file(fd)?, &parts(iov, count)?, None, true)
+    let file = file(fd)?;
+    let spans = parts(iov, count)?;
+    socket::read_parts(&file, &spans).unwrap_or_else(|| read_spans(&file, &spans, None, true))
 }
 
 /// Writes from several buffers.
 pub fn writev(fd: u64, iov: u64, count: u64) -> Result<u64> {
-    write_spans(&*file(fd)?, &parts(iov, count)?, None, true)
+    let file = file(fd)?;
+    let spans = parts(iov, count)?;
+    socket::write_parts(&file, &spans).unwrap_or_else(|| write_spans(&file, &spans, None, true))
 }
 
 /// Reads into several buffers elsewhere. (On a 64-bit machine the low half of the offset is all of it.)

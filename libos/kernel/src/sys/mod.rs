@@ -4,7 +4,7 @@
 //! subject; its row in the table says how it is called. Functions run with the big lock held and may block ([`crate::sched::block`]),
 //! but keep no `Locked` borrow across that.
 //!
-//! - [`io`], [`file`], [`names`], [`stat`], [`poll`], [`event`]: files.
+//! - [`io`], [`file`], [`names`], [`stat`], [`poll`], [`event`]: files. [`socket`]: sockets.
 //! - [`memory`], [`thread`], [`signal`], [`time`], [`identity`], [`misc`]: everything that is not about files.
 
 use crate::arch::frame::{Frame, NO_SYSCALL};
@@ -25,13 +25,14 @@ pub mod misc;
 pub mod names;
 pub mod poll;
 pub mod signal;
+pub mod socket;
 pub mod stat;
 pub mod thread;
 pub mod time;
 
 /// The functions of the table by their names, apart from everything else in scope.
 mod calls {
-    pub use super::{event::*, file::*, io::*, names::*, poll::*, stat::*, futex::*, identity::*, memory::*, misc::*, signal::*, thread::*, time::*};
+    pub use super::{event::*, file::*, io::*, names::*, poll::*, stat::*, futex::*, identity::*, memory::*, misc::*, signal::*, socket::*, thread::*, time::*};
 }
 
 macro_rules! call {
