@@ -1,7 +1,7 @@
 //! Binds the system calls of a program to the library OS: replaces `syscall` and `cpuid` sites by jumps to trampolines.
 //!
-//! [`bind`] finds the sites ([`sweep`]), everything that might be jumped to near them ([`targets`]), chooses for each site a window of
-//! whole instructions that nothing jumps into ([`window`]), and writes the jump and the trampoline ([`trampoline`], shapes in
+//! [`bind`] finds the sites (`sweep`), everything that might be jumped to near them (`targets`), chooses for each site a window of
+//! whole instructions that nothing jumps into (`window`), and writes the jump and the trampoline (`trampoline`, shapes in
 //! `unik_abi::gs`). A site without a safe window stays as it is: the processor's own `syscall` path gives the same answer, slowly.
 //! So every rule here may err towards leaving a site alone, never the other way.
 
