@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
@@ -170,18 +171,68 @@ impl GuestRam {
         }
     }
 
-    fn host_range(&self, gpa: u64, len: u64) -> Result<u64, MemoryError> {
-        let fits = |r: &&Region| {
-            gpa >= r.gpa
-                && gpa.checked_add(len).is_some_and(|end| end <= r.gpa + r.len)
-                && gpa.is_multiple_of(4096)
-        };
-        self.regions
-            .iter()
-            .find(fits)
-            .map(|r| r.host + (gpa - r.gpa))
-            .ok_or(MemoryError::Outside { gpa, len })
+    /// A handle for another thread that backs parts of the memory ahead of use.
+    pub fn warmer(&self) -> Warmer {
+        Warmer {
+            regions: self.regions.clone(),
+        }
     }
+
+    fn host_range(&self, gpa: u64, len: u64) -> Result<u64, MemoryError> {
+        host_range(&self.regions, gpa, len)
+    }
+}
+
+/// Fills and backs memory ahead of use, from another thread. Valid for as long as the process lives, as the mapping is.
+pub struct Warmer {
+    regions: Vec<Region>,
+}
+
+impl Warmer {
+    /// Reads the first `len` bytes of `file` to `gpa`, into a huge page where the host has one.
+    pub fn read_file(&self, file: &File, len: u64, gpa: u64) -> Result<(), MemoryError> {
+        let host = host_range(&self.regions, gpa, len)?;
+        // SAFETY: the range is inside a mapping that is never undone; nobody else uses it before the guest starts, and bytes may
+        // hold anything. MADV_HUGEPAGE is advice.
+        let target = unsafe {
+            let whole = len.next_multiple_of(HUGE_PAGE);
+            if host_range(&self.regions, gpa, whole).is_ok() {
+                let _ = libc::madvise(host as *mut libc::c_void, whole as usize, libc::MADV_HUGEPAGE);
+            }
+            std::slice::from_raw_parts_mut(host as *mut u8, len as usize)
+        };
+        file.read_exact_at(target, 0)
+            .map_err(|source| MemoryError::MapFile { gpa, len, source })
+    }
+
+    /// Backs `len` bytes from `gpa` on with pages of this process's own, ready to be written, in one call. Faults one by one cost the
+    /// guest several times as much. Only advice: what is not in RAM or cannot be backed now is backed by faults later.
+    pub fn populate(&self, gpa: u64, len: u64) {
+        let len = len.next_multiple_of(4096);
+        if let Ok(host) = host_range(&self.regions, gpa, len) {
+            // SAFETY: the range is inside a mapping that is never undone; MADV_POPULATE_WRITE changes no contents.
+            let _ = unsafe {
+                libc::madvise(
+                    host as *mut libc::c_void,
+                    len as usize,
+                    libc::MADV_POPULATE_WRITE,
+                )
+            };
+        }
+    }
+}
+
+fn host_range(regions: &[Region], gpa: u64, len: u64) -> Result<u64, MemoryError> {
+    let fits = |r: &&Region| {
+        gpa >= r.gpa
+            && gpa.checked_add(len).is_some_and(|end| end <= r.gpa + r.len)
+            && gpa.is_multiple_of(4096)
+    };
+    regions
+        .iter()
+        .find(fits)
+        .map(|r| r.host + (gpa - r.gpa))
+        .ok_or(MemoryError::Outside { gpa, len })
 }
 
 /// Reserves `size` bytes at a 2 MiB boundary and returns the address.

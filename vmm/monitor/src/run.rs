@@ -42,16 +42,26 @@ pub fn run(args: &RunArgs, clock: Clock) -> Result<u8, Error> {
     let first = machine::prepare()?;
     let image = Image::open(&args.image)?;
     let plan = Plan::new(args, &image)?;
-    let mut machine = Machine::new(
-        first,
-        Size {
+    let mut ram = machine::reserve(plan.memory)?;
+    let free = image.load(&mut ram)?;
+    ram.advise_huge_from(free);
+    let warmer = ram.warmer();
+    // Threads started from here on leave the signals to the event loop, too.
+    let machine = std::thread::scope(|scope| {
+        let warm_up = std::thread::Builder::new()
+            .name("warm-up".into())
+            .spawn_scoped(scope, || image.warm_up(&warmer))
+            .map_err(Error::host("start a thread"))?;
+        let size = Size {
             memory: plan.memory,
             cpus: plan.cpus,
-        },
-    )?;
-    timings.mark("VM ready");
-    let free = image.load(&mut machine.ram)?;
-    machine.ram.advise_huge_from(free);
+        };
+        let machine = Machine::with_ram(first, size, ram)?;
+        timings.mark("VM ready");
+        warm_up.join().unwrap_or(Ok(()))?;
+        Ok::<_, Error>(machine)
+    });
+    let mut machine = machine?;
     timings.mark("image mapped");
     let mut records = plan.records.clone();
     let streams = Streams::connect(&mut machine, &mut records)?;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use unik_abi::image::{NOTE_OWNER, NOTE_VERSION};
 use unik_abi::pvh::XEN_ELFNOTE_PHYS32_ENTRY;
 use unik_abi::{ABI_VERSION, layout};
-use unik_host::memory::GuestRam;
+use unik_host::memory::{GuestRam, Warmer};
 use vm_memory::{Bytes, GuestAddress};
 
 use elf::{Elf, ElfError, Load};
@@ -104,6 +104,15 @@ pub struct Image {
     loads: Vec<Load>,
 }
 
+/// So much of an image is read into a huge page of the machine's own instead of being mapped. (KVM's shadow paging maps
+/// neighbours of a faulting page only where the host's page is writable, and that is what makes a start fast.) The library OS and
+/// most of a small program lie there.
+const HOT: u64 = unik_host::memory::HUGE_PAGE;
+const _: () = assert!(layout::IMAGE_PADDR.is_multiple_of(HOT));
+
+/// The library OS takes its first tables, stacks and heap from the memory right behind the image.
+const FIRST_MEMORY: u64 = 384 << 10;
+
 impl Image {
     /// Opens `path` and finds out what it is.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
@@ -140,17 +149,29 @@ impl Image {
         Ok(image)
     }
 
-    /// Puts the image into `ram` and returns the first free physical address after it.
+    /// Puts the image into `ram`, but for its start (see [`Self::warm_up`]), and returns the first free physical address after it.
     pub fn load(&self, ram: &mut GuestRam) -> Result<u64, crate::error::Error> {
         let end = self.end();
         if self.manifest.is_some() {
-            ram.map_file(&self.file, self.len, layout::IMAGE_PADDR)?;
+            let hot = self.len.min(HOT);
+            ram.map_file_part(&self.file, hot, self.len - hot, layout::IMAGE_PADDR + hot)?;
         } else {
             self.loads
                 .iter()
                 .try_for_each(|load| self.copy(load, ram))?;
         }
         Ok(end)
+    }
+
+    /// Makes ready what every start of this image touches: reads the part that [`Self::load`] left out and backs the first memory
+    /// behind the image. On a thread of its own, while KVM is busy creating the machine; to be done before the guest starts.
+    pub fn warm_up(&self, warmer: &Warmer) -> Result<(), crate::error::Error> {
+        if self.manifest.is_some() {
+            warmer.read_file(&self.file, self.len.min(HOT), layout::IMAGE_PADDR)?;
+        }
+        warmer.populate(layout::BOOT_AREA_PADDR, 2 * unik_abi::PAGE_SIZE);
+        warmer.populate(self.end(), FIRST_MEMORY);
+        Ok(())
     }
 
     /// The first physical address after everything the image occupies.
