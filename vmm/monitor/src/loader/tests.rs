@@ -115,6 +115,7 @@ fn a_good_image_is_mapped_where_it_belongs() {
     let mut ram =
         GuestRam::reserve(8 << 20, layout::MMIO_HOLE_START, layout::MMIO_HOLE_END).unwrap();
     assert_eq!(image.load(&mut ram).unwrap(), layout::IMAGE_PADDR + 0x2000);
+    image.warm_up(&ram.warmer()).unwrap();
     let mut text = [0; 4];
     ram.view()
         .read_slice(&mut text, GuestAddress(layout::IMAGE_PADDR + 0x1000))
