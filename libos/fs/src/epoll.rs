@@ -1,6 +1,6 @@
 //! `epoll(7)`: [`Epoll`], an interest list that collects the readiness of other files.
 //!
-//! Each interest ([`Item`]) listens on its file's wait queue and puts itself on the ready list; [`Epoll::collect`] asks
+//! Each interest (an `Item`) listens on its file's wait queue and puts itself on the ready list; [`Epoll::collect`] asks
 //! the listed files for their state and keeps the level-triggered ones listed while they stay ready.
 
 use alloc::collections::{BTreeMap, VecDeque};

@@ -8,6 +8,8 @@
 
 pub mod data;
 mod dir;
+mod make;
+mod moves;
 pub mod node;
 pub mod space;
 

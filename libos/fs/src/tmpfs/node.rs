@@ -1,4 +1,4 @@
-//! [`TmpNode`]: a file, directory, link, device node or FIFO of a tmpfs.
+//! [`TmpNode`]: a file, directory, link, device node or FIFO of a tmpfs. Nodes are made in `make.rs` and moved in `moves.rs`.
 
 use alloc::boxed::Box;
 use alloc::rc::{Rc, Weak};
@@ -11,8 +11,7 @@ use super::data::FileData;
 use super::dir::{Dir, Found};
 use crate::file::FileLike;
 use crate::inode::{
-    Allocate, DirEntry, Extent, FileType, Inode, Link, Mapping, Metadata, Name, NewNode, Node, PageRef, RENAME_EXCHANGE, RENAME_NOREPLACE,
-    SetAttr, StatFs,
+    Allocate, DirEntry, Extent, FileType, Inode, Link, Mapping, Metadata, Name, NewNode, Node, PageRef, SetAttr, StatFs,
 };
 use crate::memfd::Seals;
 use crate::packed;
@@ -24,34 +23,36 @@ use crate::{Errno, Result};
 const ENTRY_SIZE: u64 = 20;
 
 /// Inode number of a root directory (which is the first object of a packed tree, too).
-const ROOT_INO: u64 = 1;
+pub(super) const ROOT_INO: u64 = 1;
 
 /// An object of a [`TmpFs`].
 pub struct TmpNode {
-    fs: Rc<TmpFs>,
-    me: Weak<TmpNode>,
-    ino: u64,
-    kind: FileType,
-    attr: RefCell<Attr>,
-    place: RefCell<Option<(Weak<TmpNode>, Name)>>,
-    body: Body,
-    seals: Seals,
+    pub(super) fs: Rc<TmpFs>,
+    pub(super) me: Weak<TmpNode>,
+    pub(super) ino: u64,
+    pub(super) kind: FileType,
+    pub(super) attr: RefCell<Attr>,
+    pub(super) place: RefCell<Option<(Weak<TmpNode>, Name)>>,
+    pub(super) body: Body,
+    pub(super) seals: Seals,
     /// Made without a name, and may be given one.
-    linkable: Cell<bool>,
+    pub(super) linkable: Cell<bool>,
 }
 
-struct Attr {
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    nlink: u64,
-    atime: Time,
-    mtime: Time,
-    ctime: Time,
-    btime: Time,
+/// What chmod, chown and the clock change.
+pub(super) struct Attr {
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) nlink: u64,
+    pub(super) atime: Time,
+    pub(super) mtime: Time,
+    pub(super) ctime: Time,
+    pub(super) btime: Time,
 }
 
-enum Body {
+/// What a node is.
+pub(super) enum Body {
     File(RefCell<FileData>),
     Dir(RefCell<Dir>),
     Symlink(Box<[u8]>),
@@ -61,84 +62,12 @@ enum Body {
 }
 
 impl TmpNode {
-    /// A new object without a name (its link count is 0, a directory's 2).
-    pub(super) fn fresh(fs: &Rc<TmpFs>, new: &NewNode) -> Result<Rc<Self>> {
-        let body = match new.kind {
-            FileType::Regular => Body::File(RefCell::new(FileData::new(fs.space.clone(), &[]))),
-            FileType::Directory => Body::Dir(RefCell::new(Dir::new())),
-            FileType::CharDevice | FileType::BlockDevice => Body::Special(new.rdev),
-            FileType::Fifo => Body::Fifo(Fifo::new(fs.space.system())),
-            FileType::Socket => Body::Socket,
-            FileType::Symlink => return Err(Errno::EINVAL),
-        };
-        let now = fs.now();
-        let nlink = if new.kind == FileType::Directory { 2 } else { 0 };
-        let attr = Attr { mode: new.mode & 0o7777, uid: new.uid, gid: new.gid, nlink, atime: now, mtime: now, ctime: now, btime: now };
-        Ok(Self::make(fs, fs.take_ino(), new.kind, attr, body))
-    }
-
-    fn make(fs: &Rc<TmpFs>, ino: u64, kind: FileType, attr: Attr, body: Body) -> Rc<Self> {
-        fs.nodes.set(fs.nodes.get() + 1);
-        let (attr, place, seals) = (RefCell::new(attr), RefCell::new(None), Seals::none());
-        Rc::new_cyclic(|me| Self { fs: fs.clone(), me: me.clone(), ino, kind, attr, place, body, seals, linkable: Cell::new(false) })
-    }
-
-    /// The root directory, empty.
-    pub(super) fn root(fs: &Rc<TmpFs>, mode: u32) -> Rc<Self> {
-        let now = fs.now();
-        let attr = Attr { mode, uid: 0, gid: 0, nlink: 2, atime: now, mtime: now, ctime: now, btime: now };
-        Self::make(fs, ROOT_INO, FileType::Directory, attr, Body::Dir(RefCell::new(Dir::new())))
-    }
-
-    /// Makes the root directory show the packed one.
-    pub(super) fn show_packed_root(&self, packed: &packed::Packed) {
-        let info = packed.info(packed::ROOT);
-        if let Body::Dir(dir) = &self.body {
-            *dir.borrow_mut() = Dir::over(packed, packed::ROOT);
-        }
-        let mut attr = self.attr.borrow_mut();
-        attr.mode = info.mode & 0o7777;
-        if info.mtime != 0 {
-            attr.mtime = Time { sec: info.mtime, nsec: 0 };
-        }
-    }
-
-    /// The object at `index` of the packed tree.
-    pub(super) fn from_packed(fs: &Rc<TmpFs>, index: u32) -> Rc<Self> {
-        let Some(packed) = fs.lower.get() else { unreachable!("only a tree with a packed part names packed objects") };
-        let info = packed.info(index);
-        let kind = packed.kind(index);
-        let shared = packed.link_group(index);
-        if let Some(node) = shared.and_then(|group| fs.linked.borrow().get(&group.first).cloned()) {
-            return node;
-        }
-        let body = match kind {
-            FileType::Directory => Body::Dir(RefCell::new(Dir::over(packed, index))),
-            FileType::Regular => Body::File(RefCell::new(FileData::new(fs.space.clone(), info.data))),
-            FileType::Symlink => Body::Symlink(info.data.into()),
-            FileType::CharDevice | FileType::BlockDevice => Body::Special(info.rdev),
-            FileType::Fifo => Body::Fifo(Fifo::new(fs.space.system())),
-            FileType::Socket => Body::Socket,
-        };
-        let time = Time { sec: info.mtime, nsec: 0 };
-        let nlink = match kind {
-            FileType::Directory => 2,
-            _ => shared.map_or(1, |group| group.names),
-        };
-        let attr = Attr { mode: info.mode & 0o7777, uid: info.uid, gid: info.gid, nlink, atime: time, mtime: time, ctime: time, btime: time };
-        let node = Self::make(fs, packed_ino(packed, index), kind, attr, body);
-        if let Some(group) = shared {
-            fs.linked.borrow_mut().insert(group.first, node.clone());
-        }
-        node
-    }
-
     /// Makes this file a memfd: it takes seals from now on, and starts with `seals`.
     pub fn allow_seals(&self, seals: u32) {
         self.seals.allow(seals);
     }
 
-    fn dir(&self) -> Result<&RefCell<Dir>> {
+    pub(super) fn dir(&self) -> Result<&RefCell<Dir>> {
         let Body::Dir(dir) = &self.body else { return Err(Errno::ENOTDIR) };
         if self.ino == ROOT_INO
             && let Some(me) = self.me.upgrade()
@@ -156,12 +85,12 @@ impl TmpNode {
         }
     }
 
-    fn packed(&self) -> Option<&packed::Packed> {
+    pub(super) fn packed(&self) -> Option<&packed::Packed> {
         self.fs.lower.get()
     }
 
     /// Looks up a child, making its node when it is still packed.
-    fn child(&self, name: &[u8]) -> Result<Rc<Self>> {
+    pub(super) fn child(&self, name: &[u8]) -> Result<Rc<Self>> {
         let dir = self.dir()?;
         let found = dir.borrow().find(self.packed(), name).ok_or(Errno::ENOENT)?;
         match found {
@@ -177,7 +106,7 @@ impl TmpNode {
     }
 
     /// Refuses a name in a directory that was removed.
-    fn check_alive(&self) -> Result<()> {
+    pub(super) fn check_alive(&self) -> Result<()> {
         if self.attr.borrow().nlink == 0 { Err(Errno::ENOENT) } else { Ok(()) }
     }
 
@@ -198,19 +127,19 @@ impl TmpNode {
         Ok(())
     }
 
-    fn touch_data(&self) {
+    pub(super) fn touch_data(&self) {
         let now = self.fs.now();
         let mut attr = self.attr.borrow_mut();
         attr.mtime = now;
         attr.ctime = now;
     }
 
-    fn touch_attr(&self) {
+    pub(super) fn touch_attr(&self) {
         self.attr.borrow_mut().ctime = self.fs.now();
     }
 
     /// Takes one link away (a directory loses all).
-    fn drop_link(&self) {
+    pub(super) fn drop_link(&self) {
         let mut attr = self.attr.borrow_mut();
         attr.nlink = if self.kind == FileType::Directory { 0 } else { attr.nlink.saturating_sub(1) };
         attr.ctime = self.fs.now();
@@ -229,47 +158,6 @@ impl TmpNode {
         }
     }
 
-    fn is_ancestor_of(&self, node: &Rc<Self>) -> bool {
-        let mut at = Some(node.clone());
-        while let Some(node) = at {
-            if core::ptr::eq(&*node, self) {
-                return true;
-            }
-            at = node.place.borrow().as_ref().and_then(|(parent, _)| parent.upgrade());
-        }
-        false
-    }
-
-    /// Checks that `moved` may take the place of `target`.
-    fn check_replace(moved: &Rc<Self>, target: &Rc<Self>) -> Result<()> {
-        match (&moved.body, &target.body) {
-            (Body::Dir(_), Body::Dir(dir)) if dir.borrow().is_empty() => Ok(()),
-            (Body::Dir(_), Body::Dir(_)) => Err(Errno::ENOTEMPTY),
-            (Body::Dir(_), _) => Err(Errno::ENOTDIR),
-            (_, Body::Dir(_)) => Err(Errno::EISDIR),
-            _ => Ok(()),
-        }
-    }
-
-    fn moved_to(self: &Rc<Self>, dir: &Rc<Self>, name: &[u8]) {
-        *self.place.borrow_mut() = Some((Rc::downgrade(dir), name.into()));
-        self.touch_attr();
-    }
-
-    fn exchange(&self, old: &[u8], to: &Rc<Self>, new: &[u8], nodes: (Rc<Self>, Rc<Self>)) -> Result<()> {
-        let (a, b) = nodes;
-        if a.is_ancestor_of(to) || (b.kind == FileType::Directory && self.me.upgrade().is_some_and(|me| b.is_ancestor_of(&me))) {
-            return Err(Errno::EINVAL);
-        }
-        self.dir()?.borrow_mut().replace(old, b.clone())?;
-        to.dir()?.borrow_mut().replace(new, a.clone())?;
-        a.moved_to(to, new);
-        if let Some(me) = self.me.upgrade() {
-            b.moved_to(&me, old);
-        }
-        Ok(())
-    }
-
     fn relatime(&self) {
         let now = self.fs.now();
         let mut attr = self.attr.borrow_mut();
@@ -280,7 +168,7 @@ impl TmpNode {
 }
 
 /// Inode number of a packed object.
-fn packed_ino(packed: &packed::Packed, index: u32) -> u64 {
+pub(super) fn packed_ino(packed: &packed::Packed, index: u32) -> u64 {
     u64::from(packed.link_group(index).map_or(index, |group| group.first)) + 1
 }
 
@@ -437,39 +325,7 @@ impl Inode for TmpNode {
 
     fn rename(&self, old: &[u8], to: &Node, new: &[u8], flags: u32) -> Result<()> {
         let to = to.as_any().downcast_ref::<Self>().and_then(|to| to.me.upgrade()).ok_or(Errno::EXDEV)?;
-        if !Rc::ptr_eq(&to.fs, &self.fs) {
-            return Err(Errno::EXDEV);
-        }
-        let node = self.child(old)?;
-        let target = match to.child(new) {
-            Ok(target) => Some(target),
-            Err(Errno::ENOENT) => None,
-            Err(error) => return Err(error),
-        };
-        if flags & RENAME_NOREPLACE != 0 && target.is_some() {
-            return Err(Errno::EEXIST);
-        }
-        to.check_alive()?;
-        if flags & RENAME_EXCHANGE != 0 {
-            return self.exchange(old, &to, new, (node, target.ok_or(Errno::ENOENT)?));
-        }
-        if node.kind == FileType::Directory && node.is_ancestor_of(&to) {
-            return Err(Errno::EINVAL);
-        }
-        if let Some(target) = target {
-            if Rc::ptr_eq(&target, &node) {
-                return Ok(());
-            }
-            Self::check_replace(&node, &target)?;
-            to.dir()?.borrow_mut().remove(to.packed(), new)?;
-            target.drop_link();
-        }
-        self.dir()?.borrow_mut().remove(self.packed(), old)?;
-        to.dir()?.borrow_mut().insert(new.into(), node.clone());
-        node.moved_to(&to, new);
-        self.touch_data();
-        to.touch_data();
-        Ok(())
+        self.move_name(old, &to, new, flags)
     }
 
     fn readdir(&self, from: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {

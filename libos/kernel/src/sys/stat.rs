@@ -61,7 +61,7 @@ pub fn fstat(fd: u64, out: u64) -> Result<u64> {
 pub fn statx(dir: u64, path: u64, flags: u64, mask: u64, out: u64) -> Result<u64> {
     let known = linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH | linux::AT_NO_AUTOMOUNT | linux::AT_STATX_SYNC_TYPE;
     let sync = flags as u32 & linux::AT_STATX_SYNC_TYPE;
-    if flags as u32 & !known != 0 || sync == linux::AT_STATX_SYNC_TYPE || mask as u32 & linux::STATX__RESERVED as u32 != 0 {
+    if flags as u32 & !known != 0 || sync == linux::AT_STATX_SYNC_TYPE || mask as u32 & linux::STATX__RESERVED != 0 {
         return Err(Errno::EINVAL);
     }
     let meta = look(dir, path, flags & !(linux::AT_STATX_SYNC_TYPE as u64))?;
