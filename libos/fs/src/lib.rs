@@ -6,7 +6,7 @@
 //!
 //! - [`vfs::Vfs`]: root, working directory, `open` and (in [`names`], [`attributes`]) everything else that takes a path.
 //! - [`tree`]: the tree at start: packed files ([`packed`]) under a writable tmpfs ([`tmpfs`]), [`dev`], [`procfs`].
-//! - [`file`]: open files, and the [`file::FileLike`] trait that everything with a descriptor implements; [`fdtable`].
+//! - [`mod@file`]: open files, and the [`file::FileLike`] trait that everything with a descriptor implements; [`fdtable`].
 //! - [`pipe`], [`eventfd`], [`timerfd`], [`signalfd`], [`epoll`], [`console`]: files without a file system.
 //! - [`wait`]: how readiness is told; nothing in this crate waits.
 #![no_std]
