@@ -65,3 +65,9 @@ pub fn free(paddr: u64, count: usize) {
 pub fn stats() -> (usize, usize) {
     with(|frames| Some((frames.free_frames(), frames.total_frames()))).unwrap_or((0, 0))
 }
+
+/// Whether less than a quarter of memory is free.
+pub fn are_short() -> bool {
+    let (free, total) = stats();
+    free < total / 4
+}

@@ -1,7 +1,8 @@
 //! The four-level page tables (Intel SDM volume 3, 4.5), edited from ring 3 through the physmap.
 //!
-//! Entries are written with accessed and dirty set: a paravirtual KVM maps neighbours of a faulting page ahead of time only
-//! if their accessed bit is set, and hardware then never writes the tables. Tables lie together in blocks of their own, because such a KVM
+//! Callers choose whether an entry is born with accessed and dirty set ([`TOUCHED`]). With them a paravirtual KVM maps neighbours of a
+//! faulting page ahead of time; without them an entry that nobody used can be changed without a TLB flush, because no processor caches a
+//! translation before it set the accessed bit (Intel SDM volume 3, 4.10.2.3). Tables lie together in blocks of their own, because such a KVM
 //! write-protects every page that holds one.
 
 use super::{LARGE, PAGE, frames};
@@ -14,7 +15,12 @@ pub const PRESENT: u64 = 1;
 pub const WRITE: u64 = 1 << 1;
 /// Ring 3 may use it.
 pub const USER: u64 = 1 << 2;
-const ACCESSED_DIRTY: u64 = 0x60;
+/// The processor used it.
+pub const ACCESSED: u64 = 1 << 5;
+/// The processor wrote through it.
+pub const DIRTY: u64 = 1 << 6;
+/// Born as if used: see the module text.
+pub const TOUCHED: u64 = ACCESSED | DIRTY;
 /// Large page (in a page directory).
 pub const LARGE_PAGE: u64 = 1 << 7;
 /// Software: the frame belongs to the mapping and is freed with it.
@@ -75,7 +81,7 @@ fn descend(entry: *mut u64, create: bool) -> Option<u64> {
         return None;
     }
     let table = new_table()?;
-    set(entry, table | PRESENT | WRITE | USER | 0x20);
+    set(entry, table | PRESENT | WRITE | USER | ACCESSED);
     Some(table)
 }
 
@@ -84,10 +90,10 @@ pub fn map_physmap_gib(gib: u64, directory: u64) {
     let vaddr = unik_abi::layout::PHYSMAP_VADDR + (gib << 30);
     for index in 0..512 {
         let paddr = (gib << 30) + index * LARGE;
-        set(entry_in(directory, paddr, 1), paddr | PRESENT | WRITE | USER | ACCESSED_DIRTY | LARGE_PAGE);
+        set(entry_in(directory, paddr, 1), paddr | PRESENT | WRITE | USER | TOUCHED | LARGE_PAGE);
     }
     let pointers = address(get(entry_in(ROOT.load(Ordering::Relaxed), vaddr, 3)));
-    set(entry_in(pointers, vaddr, 2), directory | PRESENT | WRITE | USER | 0x20);
+    set(entry_in(pointers, vaddr, 2), directory | PRESENT | WRITE | USER | ACCESSED);
 }
 
 /// The page-directory entry for `vaddr`.
@@ -102,9 +108,9 @@ pub fn large_is_free(vaddr: u64) -> bool {
     directory_entry(vaddr, false).is_none_or(|entry| get(entry) == 0)
 }
 
-/// Maps one 4 KiB page. `flags`: WRITE, NX, OWNED. `None` when no memory for tables.
+/// Maps one 4 KiB page. `flags`: WRITE, NX, OWNED, TOUCHED. `None` when no memory for tables.
 pub fn map(vaddr: u64, paddr: u64, flags: u64) -> Option<()> {
-    set_entry(vaddr, paddr | flags | PRESENT | USER | ACCESSED_DIRTY)
+    set_entry(vaddr, paddr | flags | PRESENT | USER)
 }
 
 /// Stores a 4 KiB entry as it is.
@@ -121,7 +127,7 @@ pub fn set_entry(vaddr: u64, value: u64) -> Option<()> {
 /// Maps a 2 MiB page where [`large_is_free`].
 pub fn map_large(vaddr: u64, paddr: u64, flags: u64) -> Option<()> {
     let entry = directory_entry(vaddr, true)?;
-    set(entry, paddr | flags | PRESENT | USER | ACCESSED_DIRTY | LARGE_PAGE);
+    set(entry, paddr | flags | PRESENT | USER | TOUCHED | LARGE_PAGE);
     Some(())
 }
 
@@ -133,7 +139,7 @@ fn split(directory: *mut u64) -> Option<()> {
         let small = (value & !LARGE_PAGE & !ADDRESS) | (address(value) + index * PAGE);
         set(entry_in(table, index * PAGE, 0), small);
     }
-    set(directory, table | PRESENT | WRITE | USER | 0x20);
+    set(directory, table | PRESENT | WRITE | USER | ACCESSED);
     Some(())
 }
 
@@ -181,19 +187,28 @@ pub fn update(start: u64, end: u64, mut change: impl FnMut(u64, bool) -> u64) ->
         }
         if let Some(table) = descend(directory, false) {
             for vaddr in (at..next.min(end)).step_by(PAGE as usize) {
-                let entry = entry_in(table, vaddr, 0);
-                let old = get(entry);
-                if old != 0 {
-                    let new = change(old, false);
-                    if new != old {
-                        set(entry, new);
-                    }
-                }
+                change_small(entry_in(table, vaddr, 0), &mut change);
             }
         }
         at = next;
     }
     Some(())
+}
+
+fn change_small(entry: *mut u64, change: &mut impl FnMut(u64, bool) -> u64) {
+    let mut old = get(entry);
+    if old == 0 {
+        return;
+    }
+    if old & (PRESENT | ACCESSED) == PRESENT {
+        // Nobody used it yet. Taking it away at once decides whether that stays true: a processor that comes now faults and waits.
+        // SAFETY: an aligned entry of a page table; the processors change it atomically too.
+        old = unsafe { AtomicU64::from_ptr(entry) }.swap(0, Ordering::SeqCst);
+    }
+    let new = change(old, false);
+    if new != get(entry) {
+        set(entry, new);
+    }
 }
 
 /// Where to go on after an address without a page directory: past its gigabyte or 512 GiB if those are empty.

@@ -22,6 +22,10 @@ const EAGER: u64 = 1 << 20;
 const STACK_EAGER: u64 = 64 << 10;
 /// Memory backed around a fault.
 const FAULT_AROUND: u64 = 64 << 10;
+/// Areas up to this size, and stacks, are hardly ever used whole: their entries are born unused, so that they go without a flush.
+const SPARSE: u64 = 64 << 10;
+/// MADV_DONTNEED clears up to this many pages in place rather than giving them back: a flush costs more.
+const CLEAR_IN_PLACE: usize = 64;
 /// At most 1/8 of the free memory goes into one mapping ahead of use.
 const AHEAD_SHARE: u64 = 8;
 
@@ -198,7 +202,8 @@ impl Space {
         // The area may have merged with its neighbour: offsets count from its own start.
         let Some(area) = self.areas.find(start) else { return Ok(()) };
         let (area_start, vma) = (area.start, &area.payload.clone());
-        let flags = entry_flags(vma);
+        let sparse = vma.is_anonymous() && (vma.stack || area.end - area.start <= SPARSE);
+        let flags = entry_flags(vma) | if sparse { 0 } else { pagetable::TOUCHED };
         for at in (start..end).step_by(PAGE as usize) {
             if pagetable::lookup(at).is_some() {
                 continue;
@@ -292,7 +297,7 @@ impl Space {
         let mut shared = Vec::new();
         let mut visible = false;
         let updated = pagetable::update(start, end, |entry, large| {
-            visible |= entry & pagetable::PRESENT != 0;
+            visible |= entry & (pagetable::PRESENT | pagetable::ACCESSED) == pagetable::PRESENT | pagetable::ACCESSED;
             if entry & pagetable::OWNED != 0 {
                 let (paddr, count) = (pagetable::address(entry), if large { 512 } else { 1 });
                 match freed.last_mut() {
@@ -374,7 +379,7 @@ impl Space {
                 }
                 new |= if open { pagetable::PRESENT } else { pagetable::KEPT };
                 let lost = entry & !new & (pagetable::WRITE | pagetable::PRESENT) != 0 || !entry & new & pagetable::NX != 0;
-                narrowed |= entry & pagetable::PRESENT != 0 && lost;
+                narrowed |= entry & (pagetable::PRESENT | pagetable::ACCESSED) == pagetable::PRESENT | pagetable::ACCESSED && lost;
                 new
             });
             if update.is_none() {
@@ -398,7 +403,11 @@ impl Space {
             .filter(|area| (area.payload.is_anonymous() && !area.payload.shared) || matches!(area.payload.backing, Backing::File(_)))
             .map(|area| (area.start.max(start), area.end.min(end)))
             .collect();
-        pieces.into_iter().for_each(|(start, end)| self.release_pages(start, end));
+        for (start, end) in pieces {
+            if !clear_in_place(start, end) {
+                self.release_pages(start, end);
+            }
+        }
         if whole { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
@@ -545,6 +554,27 @@ impl Space {
         }
         bytes
     }
+}
+
+/// Makes the private pages of `start..end` zero where they are, if few were written; false when there are too many or others among them.
+fn clear_in_place(start: u64, end: u64) -> bool {
+    let mut written = Vec::new();
+    let mut others = false;
+    let looked = pagetable::update(start, end, |entry, large| {
+        others |= large || entry & pagetable::OWNED == 0;
+        if entry & pagetable::DIRTY != 0 && written.len() <= CLEAR_IN_PLACE {
+            written.push(pagetable::address(entry));
+        }
+        entry
+    });
+    if looked.is_none() || others || written.len() > CLEAR_IN_PLACE {
+        return false;
+    }
+    for paddr in written {
+        // SAFETY: a frame that this address space owns; the program asked for zeros.
+        unsafe { core::ptr::write_bytes(frames::virt(paddr), 0, PAGE as usize) };
+    }
+    true
 }
 
 fn file_fault(errno: Errno) -> Fault {

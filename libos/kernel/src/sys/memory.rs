@@ -3,7 +3,7 @@
 use crate::errno::{Errno, Result};
 use crate::mm::mapping::{Backing, FileMapping, Vma};
 use crate::mm::space::{MIN_ADDRESS, SPACE};
-use crate::mm::{PAGE, page_up, pagetable, user};
+use crate::mm::{PAGE, frames, page_up, pagetable, user};
 use crate::process;
 use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
@@ -147,7 +147,10 @@ pub fn mremap(old: u64, old_len: u64, new_len: u64, flags: u64, target: u64) -> 
 pub fn madvise(address: u64, len: u64, advice: u64) -> Result<u64> {
     let (start, end) = range(address, len).map_err(|_| Errno::EINVAL)?;
     match advice as u32 {
-        linux::MADV_DONTNEED | linux::MADV_FREE | linux::MADV_DONTNEED_LOCKED => SPACE.get().discard(start, end)?,
+        linux::MADV_DONTNEED | linux::MADV_DONTNEED_LOCKED => SPACE.get().discard(start, end)?,
+        // "Free when memory is short": only then.
+        linux::MADV_FREE if !frames::are_short() => {}
+        linux::MADV_FREE => SPACE.get().discard(start, end)?,
         linux::MADV_POPULATE_READ | linux::MADV_POPULATE_WRITE => SPACE.get().populate(start, end).map_err(|_| Errno::ENOMEM)?,
         linux::MADV_NORMAL
         | linux::MADV_RANDOM
