@@ -17,7 +17,8 @@ use unik_core::frames::FrameAllocator;
 #[unsafe(no_mangle)]
 #[used]
 #[unsafe(link_section = ".data.image_info")]
-static UNIK_IMAGE_INFO: InfoSlot = InfoSlot(core::cell::UnsafeCell::new([0; size_of::<ImageInfo>()]));
+static UNIK_IMAGE_INFO: InfoSlot =
+    InfoSlot(core::cell::UnsafeCell::new([0; size_of::<ImageInfo>()]));
 
 #[repr(C, align(16))]
 struct InfoSlot(core::cell::UnsafeCell<[u8; size_of::<ImageInfo>()]>);
@@ -38,7 +39,6 @@ fn first_heap(limit: u64) -> u64 {
     (128 << 10) + (limit >> 21) * 160 + (limit >> 30).saturating_sub(3) * 8192
 }
 
-
 /// What CPUID says for a leaf, from the table that was filled at start.
 pub fn cpuid(leaf: u32, subleaf: u32) -> Option<crate::arch::nucleus::CpuidQuery> {
     CPUID.get().get(leaf, subleaf)
@@ -48,7 +48,11 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> Option<crate::arch::nucleus::CpuidQuery
 #[unsafe(no_mangle)]
 extern "C" fn kernel_start(start_info: u64, index: usize, entry_tsc: u64) -> ! {
     let ring3_tsc = crate::arch::rdtsc();
-    if index == 0 { first(start_info, entry_tsc, ring3_tsc) } else { further(index) }
+    if index == 0 {
+        first(start_info, entry_tsc, ring3_tsc)
+    } else {
+        further(index)
+    }
 }
 
 fn further(index: usize) -> ! {
@@ -70,7 +74,10 @@ fn first(start_info: u64, entry_tsc: u64, ring3_tsc: u64) -> ! {
     power::stamp(Phase::Entered, entry_tsc);
     power::stamp(Phase::LibosStart, ring3_tsc);
     if info.magic != IMAGE_MAGIC || info.abi_version != ABI_VERSION {
-        power::die(ExitReport::Refused, "this library OS was not linked by a matching image linker; build the image again");
+        power::die(
+            ExitReport::Refused,
+            "this library OS was not linked by a matching image linker; build the image again",
+        );
     }
     pagetable::init(info.pml4_paddr);
     let start = read_start_info(start_info);
@@ -110,7 +117,10 @@ fn read<T: Copy>(paddr: u64) -> T {
 fn read_start_info(paddr: u64) -> StartInfo {
     let info: StartInfo = read(paddr & 0xffff_ffff);
     if info.magic != START_MAGIC || info.version < 1 {
-        power::die(ExitReport::Refused, "the monitor gave no PVH start information of version 1 or later; use a monitor that boots PVH");
+        power::die(
+            ExitReport::Refused,
+            "the monitor gave no PVH start information of version 1 or later; use a monitor that boots PVH",
+        );
     }
     info
 }
@@ -133,19 +143,44 @@ fn command_line(start: &StartInfo) -> &'static [u8] {
 
 /// The heap's first memory lies right after the image; all other RAM goes to the frame allocator, without what the monitor handed over.
 fn set_up_memory(info: &ImageInfo, start: &StartInfo) {
-    let entries = || (0..start.memmap_entries as u64).map(|i| read::<MemmapEntry>(start.memmap_paddr + i * size_of::<MemmapEntry>() as u64));
+    let entries = || {
+        (0..start.memmap_entries as u64)
+            .map(|i| read::<MemmapEntry>(start.memmap_paddr + i * size_of::<MemmapEntry>() as u64))
+    };
     let ram = || entries().filter(|entry| entry.kind == E820_RAM);
-    let limit = ram().map(|entry| entry.addr + entry.size).max().unwrap_or(0).min(512 << 30);
+    let limit = ram()
+        .map(|entry| entry.addr + entry.size)
+        .max()
+        .unwrap_or(0)
+        .min(512 << 30);
     let first_heap = first_heap(limit).next_multiple_of(4096);
     // SAFETY: free memory after the image, which the frame allocator does not get.
-    unsafe { heap::start((PHYSMAP_VADDR + info.phys_end) as *mut u8, first_heap as usize) };
+    unsafe {
+        heap::start(
+            (PHYSMAP_VADDR + info.phys_end) as *mut u8,
+            first_heap as usize,
+        )
+    };
     map_high_memory(limit);
     let mut allocator = FrameAllocator::new(limit);
-    let module = if start.nr_modules > 0 { read::<Module>(start.modlist_paddr) } else { Module::default() };
+    let module = if start.nr_modules > 0 {
+        read::<Module>(start.modlist_paddr)
+    } else {
+        Module::default()
+    };
     let module_end = (module.paddr + module.size).next_multiple_of(4096);
-    let used = [(0, 0x10_0000), (unik_abi::layout::IMAGE_PADDR, info.phys_end + first_heap), (module.paddr & !4095, module_end)];
+    let used = [
+        (0, 0x10_0000),
+        (unik_abi::layout::IMAGE_PADDR, info.phys_end + first_heap),
+        (module.paddr & !4095, module_end),
+    ];
     for entry in ram() {
-        add_without(&mut allocator, entry.addr, (entry.addr + entry.size).min(limit), &used);
+        add_without(
+            &mut allocator,
+            entry.addr,
+            (entry.addr + entry.size).min(limit),
+            &used,
+        );
     }
     frames::install(allocator);
 }
@@ -154,9 +189,14 @@ fn set_up_memory(info: &ImageInfo, start: &StartInfo) {
 fn map_high_memory(limit: u64) {
     for gib in 4..limit.div_ceil(1 << 30) {
         // SAFETY: a page-sized, page-aligned piece of the heap that becomes a page table for ever.
-        let directory = unsafe { alloc::alloc::alloc_zeroed(core::alloc::Layout::from_size_align_unchecked(4096, 4096)) } as u64;
+        let directory = unsafe {
+            alloc::alloc::alloc_zeroed(core::alloc::Layout::from_size_align_unchecked(4096, 4096))
+        } as u64;
         if directory == 0 {
-            power::die(ExitReport::Refused, "no memory for page tables; use less --memory");
+            power::die(
+                ExitReport::Refused,
+                "no memory for page tables; use less --memory",
+            );
         }
         pagetable::map_physmap_gib(gib, directory - PHYSMAP_VADDR);
     }
@@ -187,16 +227,26 @@ fn set_up_processor() -> Features {
     let osxsave = leaf1.ecx >> 26 & 1 == 1;
     let size = table.get(0xd, 0).map_or(512, |leaf| leaf.ebx);
     fpu::init(osxsave, size);
-    Features { leaf1_ecx: leaf1.ecx, hwcap: leaf1.edx, rdrand: leaf1.ecx >> 30 & 1 == 1 }
+    Features {
+        leaf1_ecx: leaf1.ecx,
+        hwcap: leaf1.edx,
+        rdrand: leaf1.ecx >> 30 & 1 == 1,
+    }
 }
 
 fn set_up_clock(config: &config::Config, entry_tsc: u64) {
     let khz = match config.tsc_khz {
-        0 => CPUID.get().get(0x15, 0).and_then(|leaf| (leaf.eax != 0 && leaf.ecx != 0).then(|| leaf.ecx as u64 * leaf.ebx as u64 / leaf.eax as u64 / 1000)),
+        0 => CPUID.get().get(0x15, 0).and_then(|leaf| {
+            (leaf.eax != 0 && leaf.ecx != 0)
+                .then(|| leaf.ecx as u64 * leaf.ebx as u64 / leaf.eax as u64 / 1000)
+        }),
         khz => Some(khz),
     };
     let Some(khz) = khz.filter(|&khz| khz > 0) else {
-        power::die(ExitReport::Refused, "the frequency of the time stamp counter is unknown; pass tsc_khz in the configuration");
+        power::die(
+            ExitReport::Refused,
+            "the frequency of the time stamp counter is unknown; pass tsc_khz in the configuration",
+        );
     };
     let wall_tsc = config.wall_tsc.unwrap_or(entry_tsc);
     time::init(entry_tsc, khz, config.wall_ns, wall_tsc);

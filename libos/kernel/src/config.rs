@@ -61,13 +61,27 @@ fn number(value: &[u8]) -> Option<u64> {
 }
 
 fn hex(value: &[u8]) -> Vec<u8> {
-    value.chunks(2).filter_map(|pair| core::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok())).collect()
+    value
+        .chunks(2)
+        .filter_map(|pair| {
+            core::str::from_utf8(pair)
+                .ok()
+                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+        })
+        .collect()
 }
 
 impl Config {
     fn set_env(&mut self, variable: &[u8]) {
-        let name_len = variable.iter().position(|&b| b == b'=').map_or(variable.len(), |at| at + 1);
-        match self.env.iter_mut().find(|old| old.starts_with(&variable[..name_len])) {
+        let name_len = variable
+            .iter()
+            .position(|&b| b == b'=')
+            .map_or(variable.len(), |at| at + 1);
+        match self
+            .env
+            .iter_mut()
+            .find(|old| old.starts_with(&variable[..name_len]))
+        {
             Some(old) => *old = variable.to_vec(),
             None => self.env.push(variable.to_vec()),
         }
@@ -106,14 +120,18 @@ impl Config {
     }
 
     fn set_winsize(&mut self, value: &[u8]) {
-        let mut parts = value.split(|&b| b == b'x').map(|part| number(part).unwrap_or(0) as u16);
+        let mut parts = value
+            .split(|&b| b == b'x')
+            .map(|part| number(part).unwrap_or(0) as u16);
         self.winsize = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     }
 
     /// Takes `virtio_mmio.device=SIZE@ADDR:GSI` words from the command line (the format of Linux's virtio_mmio driver).
     fn read_command_line(&mut self, line: &[u8]) {
         for word in line.split(|b| b.is_ascii_whitespace()) {
-            let Some(device) = word.strip_prefix(b"virtio_mmio.device=") else { continue };
+            let Some(device) = word.strip_prefix(b"virtio_mmio.device=") else {
+                continue;
+            };
             let place = device.split(|&b| b == b'@').nth(1).unwrap_or_default();
             let mut parts = place.split(|&b| b == b':').map(number);
             if let (Some(Some(address)), Some(Some(gsi))) = (parts.next(), parts.next()) {
@@ -126,7 +144,12 @@ impl Config {
 /// Reads manifest, module and command line, and fills what they leave open.
 pub fn init(manifest: &[u8], module: &[u8], command_line: &[u8]) -> &'static Config {
     CONFIG.call_once(|| {
-        let mut config = Config { cpus: 1, cwd: b"/".to_vec(), hostname: b"unik".to_vec(), ..Config::default() };
+        let mut config = Config {
+            cpus: 1,
+            cwd: b"/".to_vec(),
+            hostname: b"unik".to_vec(),
+            ..Config::default()
+        };
         config.apply(manifest);
         config.apply(module);
         config.read_command_line(command_line);

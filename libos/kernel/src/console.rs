@@ -23,7 +23,11 @@ pub struct Bus;
 static BATCH: Locked<RegisterBatch> = Locked::new(RegisterBatch {
     count: 0,
     reserved: 0,
-    accesses: [RegisterAccess { paddr: 0, value: 0, write: 0 }; BATCH_LEN],
+    accesses: [RegisterAccess {
+        paddr: 0,
+        value: 0,
+        write: 0,
+    }; BATCH_LEN],
 });
 
 /// All accesses in one exit.
@@ -33,14 +37,22 @@ fn run_batch(port: u16, ops: &mut [RegOp]) {
         let mut batch = BATCH.get();
         batch.count = chunk.len() as u32;
         for (access, op) in batch.accesses.iter_mut().zip(chunk.iter()) {
-            *access = RegisterAccess { paddr: op.paddr, value: op.value, write: (op.kind == RegOp::WRITE) as u32 };
+            *access = RegisterAccess {
+                paddr: op.paddr,
+                value: op.value,
+                write: (op.kind == RegOp::WRITE) as u32,
+            };
         }
         drop(batch);
         nucleus::out32(port, paddr as u32);
         let batch = BATCH.get();
         // SAFETY: in bounds; the monitor wrote behind the compiler's back.
-        let result = |index: usize| unsafe { (&raw const batch.accesses[index].value).read_volatile() };
-        chunk.iter_mut().enumerate().for_each(|(index, op)| op.value = result(index));
+        let result =
+            |index: usize| unsafe { (&raw const batch.accesses[index].value).read_volatile() };
+        chunk
+            .iter_mut()
+            .enumerate()
+            .for_each(|(index, op)| op.value = result(index));
     }
 }
 
@@ -51,10 +63,16 @@ impl RegisterBus for Bus {
         }
         let mut list: alloc::vec::Vec<RegisterOp> = ops
             .iter()
-            .map(|op| RegisterOp { address: PHYSMAP_VADDR + op.paddr, value: op.value, write: (op.kind == RegOp::WRITE) as u32 })
+            .map(|op| RegisterOp {
+                address: PHYSMAP_VADDR + op.paddr,
+                value: op.value,
+                write: (op.kind == RegOp::WRITE) as u32,
+            })
             .collect();
         nucleus::registers(&mut list);
-        ops.iter_mut().zip(list).for_each(|(op, done)| op.value = done.value);
+        ops.iter_mut()
+            .zip(list)
+            .for_each(|(op, done)| op.value = done.value);
     }
 
     fn doorbell(&self, paddr: u64, value: u32) {
@@ -70,7 +88,10 @@ pub struct Dma;
 unsafe impl Hal for Dma {
     fn dma_alloc(pages: usize, _direction: BufferDirection) -> (PhysAddr, NonNull<u8>) {
         let paddr = frames::alloc_contiguous(pages).unwrap_or(0);
-        (paddr, NonNull::new(frames::virt(paddr)).unwrap_or(NonNull::dangling()))
+        (
+            paddr,
+            NonNull::new(frames::virt(paddr)).unwrap_or(NonNull::dangling()),
+        )
     }
 
     unsafe fn dma_dealloc(paddr: PhysAddr, _vaddr: NonNull<u8>, pages: usize) -> i32 {
@@ -99,14 +120,23 @@ struct Device {
 }
 
 impl Device {
-    const NEW: Self = Self { port: None, broken: false, routed: false };
+    const NEW: Self = Self {
+        port: None,
+        broken: false,
+        routed: false,
+    };
 
     /// The driver, brought up at its first use.
     fn port(&mut self, window: Option<u64>) -> Option<&mut Port> {
         if self.port.is_none() && !self.broken {
             self.port = window.and_then(|paddr| {
-                let prefetch = Prefetch { queues: QUEUES, config_words: 0, trust_type: true };
-                let transport = BatchedMmio::probe(Bus, paddr, DeviceType::Console, prefetch).ok()?;
+                let prefetch = Prefetch {
+                    queues: QUEUES,
+                    config_words: 0,
+                    trust_type: true,
+                };
+                let transport =
+                    BatchedMmio::probe(Bus, paddr, DeviceType::Console, prefetch).ok()?;
                 Console::new(transport).ok()
             });
             self.broken = self.port.is_none();
@@ -125,7 +155,10 @@ static QUEUES_OF: Locked<Option<alloc::rc::Rc<Queues>>> = Locked::new(None);
 
 /// Who waits for the consoles.
 pub fn queues() -> alloc::rc::Rc<Queues> {
-    QUEUES_OF.get().get_or_insert_with(|| alloc::rc::Rc::new(Queues([WaitQueue::new(), WaitQueue::new()]))).clone()
+    QUEUES_OF
+        .get()
+        .get_or_insert_with(|| alloc::rc::Rc::new(Queues([WaitQueue::new(), WaitQueue::new()])))
+        .clone()
 }
 
 /// Writes to stream 0 (standard output) or 1 (standard error): how many bytes were taken now.
@@ -153,7 +186,9 @@ fn drain(stream: usize, limit: u64) {
     let end = crate::time::now() + limit;
     loop {
         let mut devices = DEVICES.get();
-        let Some(port) = devices[stream].port.as_mut() else { return };
+        let Some(port) = devices[stream].port.as_mut() else {
+            return;
+        };
         if port.drained() || crate::time::now() > end {
             return;
         }
@@ -172,7 +207,10 @@ pub fn drain_all() {
 pub fn read(out: &mut [u8]) -> Option<usize> {
     route(0);
     let mut devices = DEVICES.get();
-    match devices[0].port(config::get().consoles[0]).map(|port| port.read(out)) {
+    match devices[0]
+        .port(config::get().consoles[0])
+        .map(|port| port.read(out))
+    {
         Some(Ok(ReadOutcome::Data(count))) => Some(count),
         Some(Ok(ReadOutcome::WouldBlock)) => None,
         _ => Some(0),
@@ -183,7 +221,9 @@ pub fn read(out: &mut [u8]) -> Option<usize> {
 pub fn readable() -> bool {
     route(0);
     let mut devices = DEVICES.get();
-    devices[0].port(config::get().consoles[0]).is_none_or(|port| port.readable().unwrap_or(true))
+    devices[0]
+        .port(config::get().consoles[0])
+        .is_none_or(|port| port.readable().unwrap_or(true))
 }
 
 /// Whether a write would take something.
@@ -193,12 +233,18 @@ pub fn writable(stream: usize) -> bool {
     }
     route(stream);
     let mut devices = DEVICES.get();
-    devices[stream].port(config::get().consoles[stream]).is_none_or(|port| port.writable())
+    devices[stream]
+        .port(config::get().consoles[stream])
+        .is_none_or(|port| port.writable())
 }
 
 fn gsi_of(stream: usize) -> Option<u32> {
     let window = config::get().consoles[stream]?;
-    config::get().windows.iter().find(|(address, _)| *address == window).map(|&(_, gsi)| gsi)
+    config::get()
+        .windows
+        .iter()
+        .find(|(address, _)| *address == window)
+        .map(|&(_, gsi)| gsi)
 }
 
 /// Routes the device's interrupt to vCPU 0 through the I/O APIC (82093AA), once.

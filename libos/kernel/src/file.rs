@@ -35,7 +35,11 @@ pub struct Kernel;
 
 impl PageSource for Kernel {
     fn alloc(&self, zeroed: bool) -> Option<Frame> {
-        let paddr = if zeroed { frames::alloc() } else { frames::alloc_dirty() }?;
+        let paddr = if zeroed {
+            frames::alloc()
+        } else {
+            frames::alloc_dirty()
+        }?;
         NonZeroU64::new(paddr).map(Frame)
     }
 
@@ -51,13 +55,25 @@ impl PageSource for Kernel {
         assert!(offset + out.len() <= PAGE);
         // SAFETY: inside a frame that a file owns; `out` is not that frame (files are read into program or library-OS memory). A program
         // that maps the page and reads into itself moves bytes onto themselves: copy allows overlap.
-        unsafe { core::ptr::copy(frames::virt(frame.0.get()).add(offset), out.as_mut_ptr(), out.len()) };
+        unsafe {
+            core::ptr::copy(
+                frames::virt(frame.0.get()).add(offset),
+                out.as_mut_ptr(),
+                out.len(),
+            )
+        };
     }
 
     fn write(&self, frame: Frame, offset: usize, data: &[u8]) {
         assert!(offset + data.len() <= PAGE);
         // SAFETY: as above.
-        unsafe { core::ptr::copy(data.as_ptr(), frames::virt(frame.0.get()).add(offset), data.len()) };
+        unsafe {
+            core::ptr::copy(
+                data.as_ptr(),
+                frames::virt(frame.0.get()).add(offset),
+                data.len(),
+            )
+        };
     }
 
     fn zero(&self, frame: Frame, offset: usize, len: usize) {

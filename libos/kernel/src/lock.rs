@@ -15,7 +15,10 @@ const PATIENCE: u32 = 2000;
 /// Takes the big lock.
 #[inline]
 pub fn acquire() {
-    while LOCKED.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+    while LOCKED
+        .compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed)
+        .is_err()
+    {
         wait_until_free();
     }
 }

@@ -41,7 +41,10 @@ static PROCESS: Locked<Option<Rc<Process>>> = Locked::new(None);
 
 /// The process.
 pub fn get() -> Rc<Process> {
-    PROCESS.get().clone().expect("set at start, before any program code")
+    PROCESS
+        .get()
+        .clone()
+        .expect("set at start, before any program code")
 }
 
 /// The table of open files.
@@ -56,7 +59,10 @@ pub fn path_of(node: &unik_fs::Node) -> Vec<u8> {
 
 /// CPU time of all threads, nanoseconds.
 pub fn cpu_time() -> u64 {
-    let running: u64 = sched::threads().iter().map(|thread| thread.cpu_ticks()).sum();
+    let running: u64 = sched::threads()
+        .iter()
+        .map(|thread| thread.cpu_ticks())
+        .sum();
     time::ticks_to_ns(running + get().past_ticks.get())
 }
 
@@ -79,13 +85,33 @@ fn protection(segment: &Segment) -> u32 {
 fn map_segments(info: &ImageInfo, base: u64) -> Result<(), Errno> {
     let mut space = SPACE.get();
     for segment in &info.segments[..info.segment_count as usize] {
-        let (start, middle, end) = (base + segment.vaddr, base + segment.vaddr + segment.image_len, base + segment.vaddr + segment.mem_len);
+        let (start, middle, end) = (
+            base + segment.vaddr,
+            base + segment.vaddr + segment.image_len,
+            base + segment.vaddr + segment.mem_len,
+        );
         let vma = Vma::anonymous(protection(segment));
         if segment.image_len > 0 {
-            space.map(start, middle, Vma { backing: Backing::Image(segment.paddr), ..vma.clone() }, false)?;
+            space.map(
+                start,
+                middle,
+                Vma {
+                    backing: Backing::Image(segment.paddr),
+                    ..vma.clone()
+                },
+                false,
+            )?;
         }
         if end > middle {
-            space.map(middle, end, Vma { backing: Backing::Bss, ..vma }, false)?;
+            space.map(
+                middle,
+                end,
+                Vma {
+                    backing: Backing::Bss,
+                    ..vma
+                },
+                false,
+            )?;
         }
     }
     Ok(())
@@ -116,7 +142,10 @@ impl StackBuilder {
 /// Loads the program and makes its first thread ready. Whatever goes wrong here ends the machine with a sentence.
 pub fn start(info: &ImageInfo, config: &Config, hwcap: u32) {
     if let Err(errno) = load(info, config, hwcap) {
-        power::die(ExitReport::Refused, &alloc::format!("cannot load the program: {errno}; does --memory leave room for it?"));
+        power::die(
+            ExitReport::Refused,
+            &alloc::format!("cannot load the program: {errno}; does --memory leave room for it?"),
+        );
     }
 }
 
@@ -128,17 +157,34 @@ fn load(info: &ImageInfo, config: &Config, hwcap: u32) -> Result<(), Errno> {
     let stack_top = USER_TOP - PAGE - random_pages(22);
     let stack_bottom = stack_top - STACK_SIZE;
     let mmap_top = stack_bottom - (1 << 20) - random_pages(16);
-    SPACE.get().init(mmap_top, base + info.program_end + random_pages(13));
+    SPACE
+        .get()
+        .init(mmap_top, base + info.program_end + random_pages(13));
     map_segments(info, base)?;
-    let stack = Vma { backing: Backing::Stack, stack: true, ..Vma::anonymous(linux::PROT_READ | linux::PROT_WRITE) };
+    let stack = Vma {
+        backing: Backing::Stack,
+        stack: true,
+        ..Vma::anonymous(linux::PROT_READ | linux::PROT_WRITE)
+    };
     SPACE.get().map(stack_bottom, stack_top, stack, false)?;
     let vdso = map_vdso(info)?;
     let (rsp, auxv) = build_stack(info, config, hwcap, base, vdso, stack_top)?;
     let limits = core::array::from_fn(|resource| Cell::new(default_limit(resource as u32)));
-    *PROCESS.get() = Some(Rc::new(Process { past_ticks: Cell::new(0), auxv, base, limits }));
+    *PROCESS.get() = Some(Rc::new(Process {
+        past_ticks: Cell::new(0),
+        auxv,
+        base,
+        limits,
+    }));
     // SAFETY: the control page is mapped for ever; the monitor only reads this.
     unsafe { (&raw mut (*power::control_page()).program_base).write_volatile(base) };
-    let thread = Thread::new(sched::new_tid(), Frame::start(base + info.entry, rsp), 0, fpu::State::new()).ok_or(Errno::ENOMEM)?;
+    let thread = Thread::new(
+        sched::new_tid(),
+        Frame::start(base + info.entry, rsp),
+        0,
+        fpu::State::new(),
+    )
+    .ok_or(Errno::ENOMEM)?;
     let mut name = [0; 16];
     let exe = config.exe.rsplit(|&b| b == b'/').next().unwrap_or_default();
     name[..exe.len().min(15)].copy_from_slice(&exe[..exe.len().min(15)]);
@@ -167,13 +213,23 @@ fn map_vdso(info: &ImageInfo) -> Result<u64, Errno> {
     let mut space = SPACE.get();
     let len = info.vdso_len.next_multiple_of(PAGE);
     let start = space.find_room(0, len, false)?;
-    let vma = Vma { backing: Backing::Vdso(info.vdso_paddr), ..Vma::anonymous(linux::PROT_READ | linux::PROT_EXEC) };
+    let vma = Vma {
+        backing: Backing::Vdso(info.vdso_paddr),
+        ..Vma::anonymous(linux::PROT_READ | linux::PROT_EXEC)
+    };
     space.map(start, start + len, vma, false)?;
     Ok(start)
 }
 
 /// argc, argv, envp, auxv and the strings, as the System V ABI lays them out. Returns rsp and the auxiliary vector's bytes.
-fn build_stack(info: &ImageInfo, config: &Config, hwcap: u32, base: u64, vdso: u64, top: u64) -> Result<(u64, Vec<u8>), Errno> {
+fn build_stack(
+    info: &ImageInfo,
+    config: &Config,
+    hwcap: u32,
+    base: u64,
+    vdso: u64,
+    top: u64,
+) -> Result<(u64, Vec<u8>), Errno> {
     let mut stack = StackBuilder { at: top - 8 };
     let exec_name = stack.string(&config.exe)?;
     let env = stack.strings(&config.env)?;
@@ -222,7 +278,13 @@ fn build_stack(info: &ImageInfo, config: &Config, hwcap: u32, base: u64, vdso: u
     for (index, word) in all.iter().enumerate() {
         user::put(rsp + index as u64 * 8, *word)?;
     }
-    Ok((rsp, auxv.iter().flatten().flat_map(|word| word.to_le_bytes()).collect()))
+    Ok((
+        rsp,
+        auxv.iter()
+            .flatten()
+            .flat_map(|word| word.to_le_bytes())
+            .collect(),
+    ))
 }
 
 const AT_MINSIGSTKSZ: u32 = 51;

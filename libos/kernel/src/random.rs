@@ -15,7 +15,9 @@ fn rdrand(available: bool) -> u64 {
     for _ in 0..10 {
         let (value, ok): (u64, u8);
         // SAFETY: CPUID says that RDRAND is there.
-        unsafe { core::arch::asm!("rdrand {}", "setc {}", out(reg) value, out(reg_byte) ok, options(nomem, nostack)) };
+        unsafe {
+            core::arch::asm!("rdrand {}", "setc {}", out(reg) value, out(reg_byte) ok, options(nomem, nostack))
+        };
         if ok != 0 {
             return value;
         }
@@ -31,7 +33,10 @@ pub fn init(seed: &[u8], has_rdrand: bool) {
     }
     for chunk in key.chunks_exact_mut(8) {
         let mixed = rdrand(has_rdrand) ^ rdtsc().rotate_left(32);
-        chunk.iter_mut().zip(mixed.to_le_bytes()).for_each(|(byte, more)| *byte ^= more);
+        chunk
+            .iter_mut()
+            .zip(mixed.to_le_bytes())
+            .for_each(|(byte, more)| *byte ^= more);
     }
     *GENERATOR.get() = Some(ChaCha20Rng::from_seed(key));
 }

@@ -19,11 +19,21 @@ pub const RESOLUTION: u64 = 1;
 /// Sets the clocks: TSC at boot, its frequency, and the wall-clock time (nanoseconds) at TSC value `wall_tsc`.
 pub fn init(start: u64, khz: u64, wall_ns: u64, wall_tsc: u64) {
     KHZ.store(khz, Ordering::Relaxed);
-    NS_PER_TICK.store(((1_000_000u128 << 32) / khz as u128) as u64, Ordering::Relaxed);
-    TICKS_PER_NS.store(((khz as u128) << 32).div_ceil(1_000_000) as u64, Ordering::Relaxed);
+    NS_PER_TICK.store(
+        ((1_000_000u128 << 32) / khz as u128) as u64,
+        Ordering::Relaxed,
+    );
+    TICKS_PER_NS.store(
+        ((khz as u128) << 32).div_ceil(1_000_000) as u64,
+        Ordering::Relaxed,
+    );
     START.store(start, Ordering::Relaxed);
     let since_wall = start as i64 - wall_tsc as i64;
-    let offset = if since_wall < 0 { -(ticks_to_ns(-since_wall as u64) as i64) } else { ticks_to_ns(since_wall as u64) as i64 };
+    let offset = if since_wall < 0 {
+        -(ticks_to_ns(-since_wall as u64) as i64)
+    } else {
+        ticks_to_ns(since_wall as u64) as i64
+    };
     WALL.store(wall_ns.saturating_add_signed(offset), Ordering::Relaxed);
 }
 
@@ -52,7 +62,11 @@ pub fn now() -> u64 {
 
 /// TSC value of a time since boot; never 0 and never the "keep" mark.
 pub fn to_tsc(ns: u64) -> u64 {
-    START.load(Ordering::Relaxed).saturating_add(ns_to_ticks(ns)).saturating_add(1).min(u64::MAX - 1)
+    START
+        .load(Ordering::Relaxed)
+        .saturating_add(ns_to_ticks(ns))
+        .saturating_add(1)
+        .min(u64::MAX - 1)
 }
 
 /// CLOCK_REALTIME, nanoseconds since 1970.

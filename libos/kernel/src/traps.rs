@@ -110,6 +110,8 @@ extern "C" fn libos_fault_handler(_rbp: u64) -> ! {
     power::set_fault(vector, error, address, rip, rsp);
     power::die(
         ExitReport::Panic,
-        &format!("the library OS faulted: vector {vector}, error {error:#x}, address {address:#x}, rip {rip:#x}, rsp {rsp:#x}"),
+        &format!(
+            "the library OS faulted: vector {vector}, error {error:#x}, address {address:#x}, rip {rip:#x}, rsp {rsp:#x}"
+        ),
     )
 }

@@ -26,7 +26,11 @@ fn write(register: u64, value: u32) {
     if X2APIC.load(Ordering::Relaxed) {
         nucleus::wrmsr(0x800 + (register / 16) as u32, value as u64);
     } else {
-        nucleus::registers(&mut [RegisterOp { address: XAPIC + register, value, write: 1 }]);
+        nucleus::registers(&mut [RegisterOp {
+            address: XAPIC + register,
+            value,
+            write: 1,
+        }]);
     }
 }
 
@@ -54,7 +58,11 @@ fn calibrate() {
     while super::rdtsc() - before < 1_000_000 {
         super::pause();
     }
-    let mut read = [RegisterOp { address: XAPIC + CURRENT_COUNT, value: 0, write: 0 }];
+    let mut read = [RegisterOp {
+        address: XAPIC + CURRENT_COUNT,
+        value: 0,
+        write: 0,
+    }];
     nucleus::registers(&mut read);
     let (ticks, cycles) = ((u32::MAX - read[0].value) as u64, super::rdtsc() - before);
     write(INITIAL_COUNT, 0);
@@ -74,7 +82,11 @@ fn one_shot(deadline: u64) {
 
 /// Arms this vCPU's timer for TSC value `deadline` (0: none). It may fire early, never silently not at all.
 pub fn arm(deadline: u64) {
-    if has_deadline() { nucleus::arm(deadline) } else { one_shot(deadline) }
+    if has_deadline() {
+        nucleus::arm(deadline)
+    } else {
+        one_shot(deadline)
+    }
 }
 
 /// Arms the timer (or keeps it, with [`nucleus::KEEP_DEADLINE`]) and halts until an interrupt comes.
@@ -97,8 +109,16 @@ pub fn command(target: usize, low: u32) {
         nucleus::send_ipi((target as u64) << 32 | low as u64);
     } else {
         nucleus::registers(&mut [
-            RegisterOp { address: XAPIC + 0x310, value: (target as u32) << 24, write: 1 },
-            RegisterOp { address: XAPIC + 0x300, value: low, write: 1 },
+            RegisterOp {
+                address: XAPIC + 0x310,
+                value: (target as u32) << 24,
+                write: 1,
+            },
+            RegisterOp {
+                address: XAPIC + 0x300,
+                value: low,
+                write: 1,
+            },
         ]);
     }
 }

@@ -18,7 +18,17 @@ pub struct Table {
 impl Table {
     /// An empty table.
     pub const fn new() -> Self {
-        Self { count: 0, entries: [CpuidQuery { leaf: 0, subleaf: 0, eax: 0, ebx: 0, ecx: 0, edx: 0 }; MAX] }
+        Self {
+            count: 0,
+            entries: [CpuidQuery {
+                leaf: 0,
+                subleaf: 0,
+                eax: 0,
+                ebx: 0,
+                ecx: 0,
+                edx: 0,
+            }; MAX],
+        }
     }
 
     /// Asks for every leaf that start-up code is known to use.
@@ -35,8 +45,14 @@ impl Table {
         };
         // What the start-up of glibc, Rust and Go asks for, the most often used first: the search is linear, and each query costs
         // a few microseconds. Anything else runs the instruction.
-        for leaf in [4, 1, 7, 0, 2, 0xd, 0x14, 0x19, 0x80000000, 0x80000001, 0x80000007, 0x80000008] {
-            let known = if leaf >= 0x8000_0000 { leaf <= extended } else { leaf <= basic };
+        for leaf in [
+            4, 1, 7, 0, 2, 0xd, 0x14, 0x19, 0x80000000, 0x80000001, 0x80000007, 0x80000008,
+        ] {
+            let known = if leaf >= 0x8000_0000 {
+                leaf <= extended
+            } else {
+                leaf <= basic
+            };
             match leaf {
                 _ if !known => {}
                 4 => (0..5).for_each(|sub| add(leaf, sub)),
@@ -53,11 +69,17 @@ impl Table {
     pub fn get(&self, leaf: u32, subleaf: u32) -> Option<CpuidQuery> {
         self.entries[..self.count as usize]
             .iter()
-            .find(|entry| entry.leaf == leaf && (entry.subleaf == NO_SUBLEAF || entry.subleaf == subleaf))
+            .find(|entry| {
+                entry.leaf == leaf && (entry.subleaf == NO_SUBLEAF || entry.subleaf == subleaf)
+            })
             .copied()
     }
 }
 
 fn query(leaf: u32, subleaf: u32) -> CpuidQuery {
-    CpuidQuery { leaf, subleaf, ..CpuidQuery::default() }
+    CpuidQuery {
+        leaf,
+        subleaf,
+        ..CpuidQuery::default()
+    }
 }

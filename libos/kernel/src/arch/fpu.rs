@@ -16,7 +16,9 @@ pub fn init(osxsave: bool, size: u32) {
     if osxsave {
         let (low, high): (u32, u32);
         // SAFETY: CR4.OSXSAVE is set.
-        unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nostack, nomem)) };
+        unsafe {
+            asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nostack, nomem))
+        };
         MASK.store(low as u64 | (high as u64) << 32, Ordering::Relaxed);
         SIZE.store(size.clamp(576, 16384), Ordering::Relaxed);
     }

@@ -15,7 +15,11 @@ pub mod nucleus;
 pub mod smp;
 pub mod vcpu;
 
-global_asm!(include_str!("nucleus.s"), include_str!("entry.s"), options(att_syntax, raw));
+global_asm!(
+    include_str!("nucleus.s"),
+    include_str!("entry.s"),
+    options(att_syntax, raw)
+);
 
 /// The time stamp counter.
 #[inline(always)]

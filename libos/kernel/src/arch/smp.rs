@@ -30,7 +30,10 @@ pub fn start(wanted: usize) {
         vcpu::set_boot_stack(index, top);
         // SAFETY: the start code is position independent and ends with the vCPU index; the page is reserved for it (layout).
         unsafe {
-            let (from, len) = (&raw const ap_start, (&raw const ap_start_end).offset_from(&raw const ap_start) as usize);
+            let (from, len) = (
+                &raw const ap_start,
+                (&raw const ap_start_end).offset_from(&raw const ap_start) as usize,
+            );
             let to = frames::virt(AP_START_PADDR);
             core::ptr::copy_nonoverlapping(from, to, len);
             (to.add(len - 4) as *mut u32).write_unaligned(index as u32);
@@ -41,7 +44,9 @@ pub fn start(wanted: usize) {
             // The protocol sends SIPI twice; one that was not needed is ignored.
             apic::command(index, SIPI | (AP_START_PADDR >> 12) as u32);
             if !wait_for(index + 1, 1_000_000_000) {
-                crate::console::warn(&alloc::format!("vCPU {index} did not start; going on with {index}"));
+                crate::console::warn(&alloc::format!(
+                    "vCPU {index} did not start; going on with {index}"
+                ));
                 return;
             }
         }

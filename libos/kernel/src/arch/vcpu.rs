@@ -3,7 +3,7 @@
 use crate::sched::thread::Thread;
 use core::arch::asm;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use unik_abi::{MAX_VCPUS, gs};
 
 /// The block. Slots up to `cpuid_table` are known to `nucleus.s` and `entry.s` by offset.
@@ -49,9 +49,21 @@ const _: () = {
     assert!(offset_of!(Vcpu, masked) == gs::MASKED as usize);
     assert!(offset_of!(Vcpu, cpuid_r11) == gs::CPUID_R11 as usize);
     assert!(offset_of!(Vcpu, pending) == 17 && offset_of!(Vcpu, xapic) == 18);
-    assert!(offset_of!(Vcpu, user_rsp) == 32 && offset_of!(Vcpu, rcx) == 40 && offset_of!(Vcpu, kstack) == 48);
-    assert!(offset_of!(Vcpu, emergency) == 56 && offset_of!(Vcpu, up_vector) == 64 && offset_of!(Vcpu, up_rsp) == 104);
-    assert!(offset_of!(Vcpu, vectors) == 112 && offset_of!(Vcpu, tlb_seen) == 128 && offset_of!(Vcpu, tlb_wanted) == 136);
+    assert!(
+        offset_of!(Vcpu, user_rsp) == 32
+            && offset_of!(Vcpu, rcx) == 40
+            && offset_of!(Vcpu, kstack) == 48
+    );
+    assert!(
+        offset_of!(Vcpu, emergency) == 56
+            && offset_of!(Vcpu, up_vector) == 64
+            && offset_of!(Vcpu, up_rsp) == 104
+    );
+    assert!(
+        offset_of!(Vcpu, vectors) == 112
+            && offset_of!(Vcpu, tlb_seen) == 128
+            && offset_of!(Vcpu, tlb_wanted) == 136
+    );
     assert!(offset_of!(Vcpu, current) == 144 && offset_of!(Vcpu, cpuid_table) == 152);
 };
 core::arch::global_asm!(".globl VCPU_BLOCK_SIZE", ".set VCPU_BLOCK_SIZE, 192");
@@ -153,10 +165,15 @@ impl Vcpu {
             fn syscall_entry();
             fn cpuid_entry();
         }
-        self.syscall_entry.store(syscall_entry as *const () as u64, Ordering::Relaxed);
-        self.cpuid_entry.store(cpuid_entry as *const () as u64, Ordering::Relaxed);
+        self.syscall_entry
+            .store(syscall_entry as *const () as u64, Ordering::Relaxed);
+        self.cpuid_entry
+            .store(cpuid_entry as *const () as u64, Ordering::Relaxed);
         self.cpuid_table.store(cpuid_table, Ordering::Relaxed);
-        self.emergency.store(EMERGENCY.0.get() as u64 + EMERGENCY_STACK as u64, Ordering::Relaxed);
+        self.emergency.store(
+            EMERGENCY.0.get() as u64 + EMERGENCY_STACK as u64,
+            Ordering::Relaxed,
+        );
         self.xapic.store(xapic as u8, Ordering::Relaxed);
         self.id.store(index, Ordering::Relaxed);
     }
@@ -172,7 +189,9 @@ impl Vcpu {
     pub fn index() -> usize {
         let id: u32;
         // SAFETY: gs points to this vCPU's block.
-        unsafe { asm!("mov {:e}, gs:[{}]", out(reg) id, const offset_of!(Vcpu, id), options(nostack, preserves_flags, readonly)) };
+        unsafe {
+            asm!("mov {:e}, gs:[{}]", out(reg) id, const offset_of!(Vcpu, id), options(nostack, preserves_flags, readonly))
+        };
         id as usize % MAX_VCPUS
     }
 
@@ -181,7 +200,9 @@ impl Vcpu {
     pub fn current() -> *mut Thread {
         let thread: u64;
         // SAFETY: gs points to this vCPU's block.
-        unsafe { asm!("mov {}, gs:[{}]", out(reg) thread, const offset_of!(Vcpu, current), options(nostack, preserves_flags, readonly)) };
+        unsafe {
+            asm!("mov {}, gs:[{}]", out(reg) thread, const offset_of!(Vcpu, current), options(nostack, preserves_flags, readonly))
+        };
         thread as *mut Thread
     }
 
@@ -199,7 +220,10 @@ impl Vcpu {
     /// Takes the interrupts that are pending here.
     pub fn take_vectors(&self) -> Vectors {
         self.pending.store(0, Ordering::SeqCst);
-        Vectors([self.vectors[0].swap(0, Ordering::SeqCst), self.vectors[1].swap(0, Ordering::SeqCst)])
+        Vectors([
+            self.vectors[0].swap(0, Ordering::SeqCst),
+            self.vectors[1].swap(0, Ordering::SeqCst),
+        ])
     }
 
     /// Whether an interrupt is pending here.
@@ -210,12 +234,19 @@ impl Vcpu {
 
     /// The fault that the nucleus reported: vector, error code, CR2.
     pub fn fault(&self) -> (u64, u64, u64) {
-        (self.up_vector.load(Ordering::Relaxed), self.up_error.load(Ordering::Relaxed), self.up_cr2.load(Ordering::Relaxed))
+        (
+            self.up_vector.load(Ordering::Relaxed),
+            self.up_error.load(Ordering::Relaxed),
+            self.up_cr2.load(Ordering::Relaxed),
+        )
     }
 
     /// Where the library OS itself faulted: rip, rsp.
     pub fn fault_at(&self) -> (u64, u64) {
-        (self.up_rip.load(Ordering::Relaxed), self.up_rsp.load(Ordering::Relaxed))
+        (
+            self.up_rip.load(Ordering::Relaxed),
+            self.up_rsp.load(Ordering::Relaxed),
+        )
     }
 
     /// Asks this vCPU to report in [`Self::flushed`] when it has flushed for `generation` (the request is the flush interrupt).

@@ -20,7 +20,11 @@ pub fn alloc() -> Option<u64> {
     let top = KSTACK_VADDR + (slots.0 + 1) * SLOT;
     let paddr = frames::alloc_contiguous_dirty((SIZE / PAGE) as usize)?;
     for offset in (0..SIZE).step_by(PAGE as usize) {
-        pagetable::map(top - SIZE + offset, paddr + offset, pagetable::WRITE | pagetable::NX | pagetable::TOUCHED)?;
+        pagetable::map(
+            top - SIZE + offset,
+            paddr + offset,
+            pagetable::WRITE | pagetable::NX | pagetable::TOUCHED,
+        )?;
     }
     slots.0 += 1;
     Some(top)

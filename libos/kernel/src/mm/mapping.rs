@@ -53,12 +53,22 @@ pub struct Vma {
 impl Vma {
     /// Private zero memory.
     pub fn anonymous(prot: u32) -> Self {
-        Self { prot, backing: Backing::Anonymous, offset: 0, shared: false, stack: false, noreserve: false }
+        Self {
+            prot,
+            backing: Backing::Anonymous,
+            offset: 0,
+            shared: false,
+            stack: false,
+            noreserve: false,
+        }
     }
 
     /// Whether pages come from zero memory.
     pub fn is_anonymous(&self) -> bool {
-        matches!(self.backing, Backing::Anonymous | Backing::Heap | Backing::Stack | Backing::Bss)
+        matches!(
+            self.backing,
+            Backing::Anonymous | Backing::Heap | Backing::Stack | Backing::Bss
+        )
     }
 }
 
@@ -80,7 +90,9 @@ impl Payload for Vma {
                 (Backing::Anonymous, Backing::Anonymous) => !self.shared,
                 (Backing::Heap, Backing::Heap) | (Backing::Bss, Backing::Bss) => true,
                 (Backing::Image(a), Backing::Image(b)) => a + len == *b,
-                (Backing::File(a), Backing::File(b)) => Rc::ptr_eq(a, b) && self.offset + len == next.offset,
+                (Backing::File(a), Backing::File(b)) => {
+                    Rc::ptr_eq(a, b) && self.offset + len == next.offset
+                }
                 _ => false,
             }
     }

@@ -90,10 +90,16 @@ pub fn map_physmap_gib(gib: u64, directory: u64) {
     let vaddr = unik_abi::layout::PHYSMAP_VADDR + (gib << 30);
     for index in 0..512 {
         let paddr = (gib << 30) + index * LARGE;
-        set(entry_in(directory, paddr, 1), paddr | PRESENT | WRITE | USER | TOUCHED | LARGE_PAGE);
+        set(
+            entry_in(directory, paddr, 1),
+            paddr | PRESENT | WRITE | USER | TOUCHED | LARGE_PAGE,
+        );
     }
     let pointers = address(get(entry_in(ROOT.load(Ordering::Relaxed), vaddr, 3)));
-    set(entry_in(pointers, vaddr, 2), directory | PRESENT | WRITE | USER | ACCESSED);
+    set(
+        entry_in(pointers, vaddr, 2),
+        directory | PRESENT | WRITE | USER | ACCESSED,
+    );
 }
 
 /// The page-directory entry for `vaddr`.
@@ -157,10 +163,16 @@ pub fn lookup(vaddr: u64) -> Option<Leaf> {
     let directory = directory_entry(vaddr, false)?;
     let value = get(directory);
     if value & LARGE_PAGE != 0 {
-        return Some(Leaf { entry: value, large: true });
+        return Some(Leaf {
+            entry: value,
+            large: true,
+        });
     }
     let entry = get(entry_in(descend(directory, false)?, vaddr, 0));
-    (entry != 0).then_some(Leaf { entry, large: false })
+    (entry != 0).then_some(Leaf {
+        entry,
+        large: false,
+    })
 }
 
 /// Calls `change(entry, large)` for every entry in `start..end` that holds something and stores what it returns (0: nothing). A large page

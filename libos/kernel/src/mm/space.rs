@@ -40,10 +40,20 @@ pub struct Space {
     pub total: u64,
     /// Highest total.
     pub peak: u64,
+    /// Bytes of frames behind the program, its image included.
+    resident: u64,
 }
 
 /// The one program's address space.
-pub static SPACE: Locked<Space> = Locked::new(Space { areas: Areas::new(), mmap_top: USER_TOP, brk_start: 0, brk: 0, total: 0, peak: 0 });
+pub static SPACE: Locked<Space> = Locked::new(Space {
+    areas: Areas::new(),
+    mmap_top: USER_TOP,
+    brk_start: 0,
+    brk: 0,
+    total: 0,
+    peak: 0,
+    resident: 0,
+});
 
 /// Why a page fault could not be answered with memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,12 +131,19 @@ impl Space {
 
     /// Finds room for `len` bytes (page-aligned): at `hint` if that is free, else top down.
     pub fn find_room(&self, hint: u64, len: u64, low: bool) -> Result<u64> {
-        if hint >= MIN_ADDRESS && hint % PAGE == 0 && hint.checked_add(len).is_some_and(|end| end <= USER_TOP) && self.areas.overlapping(hint, hint + len).next().is_none() {
+        if hint >= MIN_ADDRESS
+            && hint % PAGE == 0
+            && hint.checked_add(len).is_some_and(|end| end <= USER_TOP)
+            && self.areas.overlapping(hint, hint + len).next().is_none()
+        {
             return Ok(hint);
         }
         let align = if len >= LARGE { LARGE } else { PAGE };
         if low {
-            return self.areas.gap_above(MIN_ADDRESS, 0x8000_0000, len, PAGE).ok_or(Errno::ENOMEM);
+            return self
+                .areas
+                .gap_above(MIN_ADDRESS, 0x8000_0000, len, PAGE)
+                .ok_or(Errno::ENOMEM);
         }
         self.areas
             .gap_below(MIN_ADDRESS, self.mmap_top, len, align)
@@ -146,7 +163,11 @@ impl Space {
             return Err(Errno::ENOMEM);
         }
         self.add_area(start, end, vma.clone());
-        let backed = if populate { self.populate(start, end) } else { self.back_ahead(start, end, &vma) };
+        let backed = if populate {
+            self.populate(start, end)
+        } else {
+            self.back_ahead(start, end, &vma)
+        };
         if backed == Err(Fault::OutOfMemory) && populate {
             self.unmap(start, end);
             return Err(Errno::ENOMEM);
@@ -192,7 +213,11 @@ impl Space {
             return self.back(at, at + LARGE);
         }
         match frames::alloc_chunk() {
-            Some(paddr) => pagetable::map_large(at, paddr, entry_flags(vma) | pagetable::OWNED).ok_or(Fault::OutOfMemory),
+            Some(paddr) => {
+                self.resident += LARGE;
+                pagetable::map_large(at, paddr, entry_flags(vma) | pagetable::OWNED)
+                    .ok_or(Fault::OutOfMemory)
+            }
             None => self.back(at, at + LARGE),
         }
     }
@@ -200,7 +225,9 @@ impl Space {
     /// Backs every page of `start..end` (inside one area) that has nothing yet.
     fn back(&mut self, start: u64, end: u64) -> core::result::Result<(), Fault> {
         // The area may have merged with its neighbour: offsets count from its own start.
-        let Some(area) = self.areas.find(start) else { return Ok(()) };
+        let Some(area) = self.areas.find(start) else {
+            return Ok(());
+        };
         let (area_start, vma) = (area.start, &area.payload.clone());
         let sparse = vma.is_anonymous() && (vma.stack || area.end - area.start <= SPARSE);
         let flags = entry_flags(vma) | if sparse { 0 } else { pagetable::TOUCHED };
@@ -209,7 +236,9 @@ impl Space {
                 continue;
             }
             let mapped = match &vma.backing {
-                Backing::Image(paddr) | Backing::Vdso(paddr) => pagetable::map(at, paddr + (at - area_start), flags),
+                Backing::Image(paddr) | Backing::Vdso(paddr) => {
+                    pagetable::map(at, paddr + (at - area_start), flags)
+                }
                 Backing::File(file) => {
                     let page = (vma.offset + (at - area_start)) / PAGE;
                     back_file(at, &*file.node, page, vma, flags)?
@@ -220,6 +249,7 @@ impl Space {
                 }
             };
             mapped.ok_or(Fault::OutOfMemory)?;
+            self.resident += PAGE;
         }
         Ok(())
     }
@@ -262,10 +292,30 @@ impl Space {
             return Ok(());
         }
         let large = address & !(LARGE - 1);
-        if vma.is_anonymous() && !vma.stack && large >= start && large + LARGE <= end && pagetable::large_is_free(large) && ahead_budget() > LARGE {
+        if vma.is_anonymous()
+            && !vma.stack
+            && large >= start
+            && large + LARGE <= end
+            && pagetable::large_is_free(large)
+            && ahead_budget() > LARGE
+        {
             return self.back_large(large, &vma);
         }
         let window = address & !(FAULT_AROUND - 1);
+        if let Backing::File(file) = &vma.backing
+            && !vma.shared
+            && access == Access::Write
+        {
+            let index = (vma.offset + (page - start)) / PAGE;
+            let frame = copy_page(file.node.map_page(index, false).map_err(file_fault)?)?;
+            self.resident += PAGE;
+            return pagetable::map(
+                page,
+                frame,
+                entry_flags(&vma) | pagetable::OWNED | pagetable::TOUCHED,
+            )
+            .ok_or(Fault::OutOfMemory);
+        }
         self.back(page, page + PAGE)?;
         // The neighbours are a favour: their failure is not the program's.
         let _ = self.back(window.max(start), (window + FAULT_AROUND).min(end));
@@ -273,7 +323,12 @@ impl Space {
     }
 
     /// A page that was mapped read-only in a writable area (a private file page, or a shared one not yet made) gets a frame to write to.
-    fn make_writable(&mut self, page: u64, area_start: u64, vma: &Vma) -> core::result::Result<(), Fault> {
+    fn make_writable(
+        &mut self,
+        page: u64,
+        area_start: u64,
+        vma: &Vma,
+    ) -> core::result::Result<(), Fault> {
         let Backing::File(file) = &vma.backing else {
             return Ok(());
         };
@@ -284,10 +339,12 @@ impl Space {
                 return Err(Fault::BeyondFile);
             };
             crate::file::retain(frame);
-            pagetable::map(page, frame.0.get(), entry_flags(vma) | crate::file::SHARED).ok_or(Fault::OutOfMemory)
+            pagetable::map(page, frame.0.get(), entry_flags(vma) | crate::file::SHARED)
+                .ok_or(Fault::OutOfMemory)
         } else {
             let frame = copy_page(file.node.map_page(index, false).map_err(file_fault)?)?;
-            pagetable::map(page, frame, entry_flags(vma) | pagetable::OWNED).ok_or(Fault::OutOfMemory)
+            pagetable::map(page, frame, entry_flags(vma) | pagetable::OWNED)
+                .ok_or(Fault::OutOfMemory)
         }
     }
 
@@ -296,8 +353,11 @@ impl Space {
         let mut freed: Vec<(u64, usize)> = Vec::new();
         let mut shared = Vec::new();
         let mut visible = false;
+        let mut gone = 0;
         let updated = pagetable::update(start, end, |entry, large| {
-            visible |= entry & (pagetable::PRESENT | pagetable::ACCESSED) == pagetable::PRESENT | pagetable::ACCESSED;
+            visible |= entry & (pagetable::PRESENT | pagetable::ACCESSED)
+                == pagetable::PRESENT | pagetable::ACCESSED;
+            gone += if large { LARGE } else { PAGE };
             if entry & pagetable::OWNED != 0 {
                 let (paddr, count) = (pagetable::address(entry), if large { 512 } else { 1 });
                 match freed.last_mut() {
@@ -313,6 +373,7 @@ impl Space {
             // A large page could not be split for want of memory: it stays whole until its other half goes too.
             crate::console::warn("memory is too short to split a large page; it stays mapped");
         }
+        self.resident = self.resident.saturating_sub(gone);
         if visible {
             tlb::flush_all();
         }
@@ -371,19 +432,30 @@ impl Space {
             let vma = area.payload.clone();
             let (flags, open) = (entry_flags(&vma), accessible(&vma));
             let update = pagetable::update(area.start, area.end, |entry, _| {
-                let mut new = entry & !(pagetable::WRITE | pagetable::NX | pagetable::PRESENT | pagetable::KEPT) | flags;
+                let mut new = entry
+                    & !(pagetable::WRITE | pagetable::NX | pagetable::PRESENT | pagetable::KEPT)
+                    | flags;
                 if let Backing::File(_) = vma.backing
                     && entry & (pagetable::OWNED | pagetable::WRITE) == 0
                 {
                     new &= !pagetable::WRITE; // still the file's own page: made writable by a fault
                 }
-                new |= if open { pagetable::PRESENT } else { pagetable::KEPT };
-                let lost = entry & !new & (pagetable::WRITE | pagetable::PRESENT) != 0 || !entry & new & pagetable::NX != 0;
-                narrowed |= entry & (pagetable::PRESENT | pagetable::ACCESSED) == pagetable::PRESENT | pagetable::ACCESSED && lost;
+                new |= if open {
+                    pagetable::PRESENT
+                } else {
+                    pagetable::KEPT
+                };
+                let lost = entry & !new & (pagetable::WRITE | pagetable::PRESENT) != 0
+                    || !entry & new & pagetable::NX != 0;
+                narrowed |= entry & (pagetable::PRESENT | pagetable::ACCESSED)
+                    == pagetable::PRESENT | pagetable::ACCESSED
+                    && lost;
                 new
             });
             if update.is_none() {
-                crate::console::warn("memory is too short to split a large page; its protection is unchanged");
+                crate::console::warn(
+                    "memory is too short to split a large page; its protection is unchanged",
+                );
             }
             self.areas.insert(area.start, area.end, area.payload);
             if !was_accessible && open {
@@ -400,7 +472,10 @@ impl Space {
         let pieces: Vec<_> = self
             .areas
             .overlapping(start, end)
-            .filter(|area| (area.payload.is_anonymous() && !area.payload.shared) || matches!(area.payload.backing, Backing::File(_)))
+            .filter(|area| {
+                (area.payload.is_anonymous() && !area.payload.shared)
+                    || matches!(area.payload.backing, Backing::File(_))
+            })
             .map(|area| (area.start.max(start), area.end.min(end)))
             .collect();
         for (start, end) in pieces {
@@ -415,21 +490,35 @@ impl Space {
     pub fn forget_file(&mut self, dev: u64, ino: u64, pages: core::ops::Range<u64>) {
         let (from, to) = (pages.start * PAGE, pages.end.saturating_mul(PAGE));
         let stale = |area: Area<&Vma>| {
-            let Backing::File(file) = &area.payload.backing else { return None };
+            let Backing::File(file) = &area.payload.backing else {
+                return None;
+            };
             if (file.node.ino(), file.node.dev()) != (ino, dev) {
                 return None;
             }
             let offset = area.payload.offset;
             let start = area.start + from.saturating_sub(offset);
-            let end = area.start.saturating_add(to.saturating_sub(offset)).min(area.end);
+            let end = area
+                .start
+                .saturating_add(to.saturating_sub(offset))
+                .min(area.end);
             (start < end).then_some((start, end))
         };
         let stale: Vec<_> = self.areas.iter().filter_map(stale).collect();
-        stale.into_iter().for_each(|(start, end)| self.release_pages(start, end));
+        stale
+            .into_iter()
+            .for_each(|(start, end)| self.release_pages(start, end));
     }
 
     /// Moves or resizes a mapping (mremap). Returns the new address.
-    pub fn remap(&mut self, old: u64, old_len: u64, new_len: u64, may_move: bool, fixed: Option<u64>) -> Result<u64> {
+    pub fn remap(
+        &mut self,
+        old: u64,
+        old_len: u64,
+        new_len: u64,
+        may_move: bool,
+        fixed: Option<u64>,
+    ) -> Result<u64> {
         let area = self.areas.find(old).ok_or(Errno::EFAULT)?;
         if area.end < old + old_len {
             return Err(Errno::EFAULT);
@@ -465,7 +554,8 @@ impl Space {
         self.move_pages(old, old_len.min(new_len), target);
         if new_len > old_len {
             let moved = self.areas.find(target).ok_or(Errno::EFAULT)?;
-            let tail = unik_core::areas::Payload::split(moved.payload, target + old_len - moved.start);
+            let tail =
+                unik_core::areas::Payload::split(moved.payload, target + old_len - moved.start);
             self.map(target + old_len, target + new_len, tail, false)?;
         }
         Ok(target)
@@ -474,7 +564,8 @@ impl Space {
     fn move_pages(&mut self, old: u64, len: u64, target: u64) {
         for area in self.areas.cut(old, old + len) {
             let start = target + (area.start - old);
-            self.areas.insert(start, start + (area.end - area.start), area.payload);
+            self.areas
+                .insert(start, start + (area.end - area.start), area.payload);
         }
         let congruent = (old ^ target) % LARGE == 0;
         let mut moved = Vec::new();
@@ -482,7 +573,9 @@ impl Space {
         // Large pages survive the move only where both addresses are aligned alike.
         while at < old + len {
             match pagetable::lookup(at) {
-                Some(leaf) if leaf.large && congruent && at % LARGE == 0 && at + LARGE <= old + len => {
+                Some(leaf)
+                    if leaf.large && congruent && at % LARGE == 0 && at + LARGE <= old + len =>
+                {
                     moved.push((at, leaf.entry, true));
                     at += LARGE;
                 }
@@ -504,9 +597,15 @@ impl Space {
             let to = target + (from - old);
             let flags = entry & !pagetable::address(u64::MAX);
             let stored = if large && pagetable::large_is_free(to) {
-                pagetable::map_large(to, pagetable::address(entry), flags & !pagetable::LARGE_PAGE)
+                pagetable::map_large(
+                    to,
+                    pagetable::address(entry),
+                    flags & !pagetable::LARGE_PAGE,
+                )
             } else if large {
-                (0..512).try_for_each(|i| pagetable::set_entry(to + i * PAGE, (entry & !pagetable::LARGE_PAGE) + i * PAGE))
+                (0..512).try_for_each(|i| {
+                    pagetable::set_entry(to + i * PAGE, (entry & !pagetable::LARGE_PAGE) + i * PAGE)
+                })
             } else {
                 pagetable::set_entry(to, entry)
             };
@@ -527,7 +626,10 @@ impl Space {
         if new_end < old_end {
             self.unmap(new_end, old_end);
         } else if new_end > old_end {
-            let heap = Vma { backing: Backing::Heap, ..Vma::anonymous(linux::PROT_READ | linux::PROT_WRITE) };
+            let heap = Vma {
+                backing: Backing::Heap,
+                ..Vma::anonymous(linux::PROT_READ | linux::PROT_WRITE)
+            };
             if !self.is_free(old_end, new_end) || self.map(old_end, new_end, heap, false).is_err() {
                 return self.brk;
             }
@@ -543,16 +645,7 @@ impl Space {
 
     /// Bytes of frames behind the program (resident set).
     pub fn resident(&self) -> u64 {
-        let mut bytes = 0;
-        for area in self.areas.iter() {
-            let _ = pagetable::update(area.start, area.end, |entry, large| {
-                if entry & (pagetable::PRESENT | pagetable::KEPT) != 0 {
-                    bytes += if large { LARGE } else { PAGE };
-                }
-                entry
-            });
-        }
-        bytes
+        self.resident
     }
 }
 
@@ -578,7 +671,11 @@ fn clear_in_place(start: u64, end: u64) -> bool {
 }
 
 fn file_fault(errno: Errno) -> Fault {
-    if errno == Errno::ENOSPC || errno == Errno::ENOMEM { Fault::OutOfMemory } else { Fault::BeyondFile }
+    if errno == Errno::ENOSPC || errno == Errno::ENOMEM {
+        Fault::OutOfMemory
+    } else {
+        Fault::BeyondFile
+    }
 }
 
 fn copy_page(page: PageRef) -> core::result::Result<u64, Fault> {
@@ -597,16 +694,30 @@ fn copy_page(page: PageRef) -> core::result::Result<u64, Fault> {
 }
 
 /// Maps page `index` of a file at `at`: the file's own frame, read-only unless the mapping is shared and writable; copied by a later write fault.
-fn back_file(at: u64, node: &dyn unik_fs::Inode, index: u64, vma: &Vma, flags: u64) -> core::result::Result<Option<()>, Fault> {
+fn back_file(
+    at: u64,
+    node: &dyn unik_fs::Inode,
+    index: u64,
+    vma: &Vma,
+    flags: u64,
+) -> core::result::Result<Option<()>, Fault> {
     let write = vma.shared && flags & pagetable::WRITE != 0;
     let page = node.map_page(index, write).map_err(file_fault)?;
-    let read_only = if write { flags } else { flags & !pagetable::WRITE };
+    let read_only = if write {
+        flags
+    } else {
+        flags & !pagetable::WRITE
+    };
     Ok(match page {
         PageRef::Frame(frame) => {
             crate::file::retain(frame);
             pagetable::map(at, frame.0.get(), read_only | crate::file::SHARED)
         }
-        PageRef::Packed(bytes) => pagetable::map(at, bytes.as_ptr() as u64 - unik_abi::layout::PHYSMAP_VADDR, read_only),
+        PageRef::Packed(bytes) => pagetable::map(
+            at,
+            bytes.as_ptr() as u64 - unik_abi::layout::PHYSMAP_VADDR,
+            read_only,
+        ),
         PageRef::Hole if vma.shared => {
             let PageRef::Frame(frame) = node.map_page(index, true).map_err(file_fault)? else {
                 return Err(Fault::BeyondFile);
@@ -614,6 +725,10 @@ fn back_file(at: u64, node: &dyn unik_fs::Inode, index: u64, vma: &Vma, flags: u
             crate::file::retain(frame);
             pagetable::map(at, frame.0.get(), read_only | crate::file::SHARED)
         }
-        PageRef::Hole => pagetable::map(at, frames::alloc().ok_or(Fault::OutOfMemory)?, flags | pagetable::OWNED),
+        PageRef::Hole => pagetable::map(
+            at,
+            frames::alloc().ok_or(Fault::OutOfMemory)?,
+            flags | pagetable::OWNED,
+        ),
     })
 }

@@ -1,8 +1,8 @@
 //! TLB flushes. Removing or narrowing a mapping flushes every vCPU that may have used it; adding one needs nothing.
 
+use crate::arch::smp;
 use crate::arch::vcpu::{VCPU_BLOCKS, Vcpu};
 use crate::arch::{apic, nucleus, pause};
-use crate::arch::smp;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);
@@ -11,7 +11,8 @@ static GENERATION: AtomicU64 = AtomicU64::new(0);
 pub fn flush_all() {
     let generation = GENERATION.fetch_add(1, Ordering::SeqCst) + 1;
     let this = Vcpu::index();
-    let others = || (0..smp::count()).filter(|&i| i != this && VCPU_BLOCKS[i].online.load(Ordering::SeqCst));
+    let others =
+        || (0..smp::count()).filter(|&i| i != this && VCPU_BLOCKS[i].online.load(Ordering::SeqCst));
     for index in others() {
         VCPU_BLOCKS[index].want_flush(generation);
         apic::send(index, apic::FLUSH_VECTOR);
@@ -19,7 +20,9 @@ pub fn flush_all() {
     nucleus::flush_tlb();
     VCPU_BLOCKS[this].set_flushed(generation);
     for index in others() {
-        while VCPU_BLOCKS[index].online.load(Ordering::SeqCst) && !VCPU_BLOCKS[index].flushed(generation) {
+        while VCPU_BLOCKS[index].online.load(Ordering::SeqCst)
+            && !VCPU_BLOCKS[index].flushed(generation)
+        {
             pause();
         }
     }

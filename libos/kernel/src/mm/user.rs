@@ -11,17 +11,32 @@ pub fn check(address: u64, len: u64, access: Access) -> Result<()> {
     if len == 0 {
         return Ok(());
     }
-    let end = address.checked_add(len).filter(|&end| end <= USER_TOP).ok_or(Errno::EFAULT)?;
+    let end = address
+        .checked_add(len)
+        .filter(|&end| end <= USER_TOP)
+        .ok_or(Errno::EFAULT)?;
     let mut page = page_down(address);
     while page < end {
-        let usable = |entry: u64| entry & pagetable::PRESENT != 0 && (access != Access::Write || entry & pagetable::WRITE != 0);
+        let usable = |entry: u64| {
+            entry & pagetable::PRESENT != 0
+                && (access != Access::Write || entry & pagetable::WRITE != 0)
+        };
         match pagetable::lookup(page) {
-            Some(leaf) if usable(leaf.entry) => page = if leaf.large { (page & !(super::LARGE - 1)) + super::LARGE } else { page + PAGE },
+            Some(leaf) if usable(leaf.entry) => {
+                page = if leaf.large {
+                    (page & !(super::LARGE - 1)) + super::LARGE
+                } else {
+                    page + PAGE
+                }
+            }
             _ => {
-                SPACE.get().fault(page.max(address), access).map_err(|fault| match fault {
-                    Fault::OutOfMemory => Errno::ENOMEM,
-                    _ => Errno::EFAULT,
-                })?;
+                SPACE
+                    .get()
+                    .fault(page.max(address), access)
+                    .map_err(|fault| match fault {
+                        Fault::OutOfMemory => Errno::ENOMEM,
+                        _ => Errno::EFAULT,
+                    })?;
                 page += PAGE;
             }
         }
@@ -85,7 +100,11 @@ pub fn put<T: Plain>(address: u64, value: T) -> Result<()> {
 
 /// Writes a value unless the address is null.
 pub fn put_optional<T: Plain>(address: u64, value: T) -> Result<()> {
-    if address == 0 { Ok(()) } else { put(address, value) }
+    if address == 0 {
+        Ok(())
+    } else {
+        put(address, value)
+    }
 }
 
 /// A NUL-terminated string of at most `max` bytes (without the NUL); ENAMETOOLONG beyond.

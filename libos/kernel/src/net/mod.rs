@@ -53,7 +53,10 @@ pub fn net() -> Rc<Net> {
     }
     let memory = frames::stats().1 as u64 * PAGE;
     let default = Limits::default();
-    let limits = Limits { tcp_pool: default.tcp_pool.min((memory / POOL_SHARE) as usize), ..default };
+    let limits = Limits {
+        tcp_pool: default.tcp_pool.min((memory / POOL_SHARE) as usize),
+        ..default
+    };
     let net = arch::on_large_stack(SETUP_STACK, || Net::new(Rc::new(Machine), limits));
     NET.get().insert(net).clone()
 }
@@ -91,7 +94,11 @@ fn alarm(next: Option<u64>) {
 
 /// Who the process is, for messages that carry it.
 pub fn credentials() -> Credentials {
-    Credentials { pid: PID as i32, uid: 0, gid: 0 }
+    Credentials {
+        pid: PID as i32,
+        uid: 0,
+        gid: 0,
+    }
 }
 
 /// An answer of the network as one of the kernel: the numbers are the same.

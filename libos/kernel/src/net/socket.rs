@@ -127,12 +127,20 @@ impl SocketFile {
     }
 
     /// Sends what there is room for; `EAGAIN` when there is none.
-    pub fn send(&self, data: &[&[u8]], to: Option<&Address>, ancillary: &Ancillary) -> Result<usize> {
+    pub fn send(
+        &self,
+        data: &[&[u8]],
+        to: Option<&Address>,
+        ancillary: &Ancillary,
+    ) -> Result<usize> {
         match &self.socket {
             Socket::Unix(socket) => {
                 let target = match to {
                     // A stream refuses any address: it need not lead anywhere.
-                    Some(_) if socket.kind() != unix::Kind::Datagram => Some(Target { name: UnixName::Unnamed, inode: None }),
+                    Some(_) if socket.kind() != unix::Kind::Datagram => Some(Target {
+                        name: UnixName::Unnamed,
+                        inode: None,
+                    }),
                     Some(to) => Some(target(to)?),
                     None => None,
                 };
@@ -162,30 +170,53 @@ fn interface_list(argument: u64, memory: &dyn UserMemory) -> Result<u64> {
     let list = net().interface_list();
     let (room, buffer) = head.split_at(8);
     let room = i32::from_le_bytes([room[0], room[1], room[2], room[3]]).max(0) as usize;
-    let buffer = buffer.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    let len = if buffer == 0 { list.len() } else { list.len().min(room / IFREQ * IFREQ) };
+    let buffer = buffer
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let len = if buffer == 0 {
+        list.len()
+    } else {
+        list.len().min(room / IFREQ * IFREQ)
+    };
     if buffer != 0 {
         memory.write(buffer, &list[..len])?;
     }
-    memory.write(argument, &(len as i32).to_le_bytes()).map(|()| 0)
+    memory
+        .write(argument, &(len as i32).to_le_bytes())
+        .map(|()| 0)
 }
 
 /// Finds out whom an AF_UNIX address means. A path leads to a socket inode: `ECONNREFUSED` when it is something else.
 pub fn target(address: &Address) -> Result<Target> {
-    let Address::Unix(name) = address else { return Err(Errno::EINVAL) };
-    let UnixName::Path(path) = name else { return Ok(Target { name: name.clone(), inode: None }) };
+    let Address::Unix(name) = address else {
+        return Err(Errno::EINVAL);
+    };
+    let UnixName::Path(path) = name else {
+        return Ok(Target {
+            name: name.clone(),
+            inode: None,
+        });
+    };
     let vfs = vfs();
     let node = vfs.find(AT_FDCWD, path, 0)?.into_node()?;
     vfs.permit(&*node, cred::WRITE)?;
     if node.kind() != FileType::Socket {
         return Err(Errno::ECONNREFUSED);
     }
-    Ok(Target { name: name.clone(), inode: Some((node.dev(), node.ino())) })
+    Ok(Target {
+        name: name.clone(),
+        inode: Some((node.dev(), node.ino())),
+    })
 }
 
 impl FileLike for SocketFile {
     fn metadata(&self) -> Metadata {
-        anon::metadata(SOCKET_DEV, self.ino, FileType::Socket.mode() | 0o777, self.born)
+        anon::metadata(
+            SOCKET_DEV,
+            self.ino,
+            FileType::Socket.mode() | 0o777,
+            self.born,
+        )
     }
 
     fn label(&self) -> Vec<u8> {
@@ -228,7 +259,9 @@ impl FileLike for SocketFile {
             io::SIOCGIFCONF => return interface_list(argument, memory),
             _ => return self.interface_ioctl(command, argument, memory),
         };
-        memory.write(argument, &(count as i32).to_le_bytes()).map(|()| 0)
+        memory
+            .write(argument, &(count as i32).to_le_bytes())
+            .map(|()| 0)
     }
 }
 

@@ -28,7 +28,10 @@ pub fn wait(address: u64, expected: u32, bitset: u32, deadline: Option<u64>) -> 
     }
     let thread = current_rc().ok_or(Errno::EINVAL)?;
     thread.futex.set(address);
-    QUEUES.get().entry(address).or_default().push_back(Waiter { thread: thread.clone(), bitset });
+    QUEUES.get().entry(address).or_default().push_back(Waiter {
+        thread: thread.clone(),
+        bitset,
+    });
     let why = block(deadline, true);
     let key = thread.futex.replace(0);
     if key == 0 {
@@ -58,8 +61,12 @@ pub fn wake_waiters(address: u64, count: u32, bitset: u32) -> u32 {
     let mut woken = 0;
     while woken < count {
         let mut queues = QUEUES.get();
-        let Some(queue) = queues.get_mut(&address) else { break };
-        let Some(at) = queue.iter().position(|waiter| waiter.bitset & bitset != 0) else { break };
+        let Some(queue) = queues.get_mut(&address) else {
+            break;
+        };
+        let Some(at) = queue.iter().position(|waiter| waiter.bitset & bitset != 0) else {
+            break;
+        };
         let waiter = queue.remove(at);
         if queue.is_empty() {
             queues.remove(&address);
@@ -75,7 +82,13 @@ pub fn wake_waiters(address: u64, count: u32, bitset: u32) -> u32 {
 }
 
 /// FUTEX_(CMP_)REQUEUE: wakes `wake_count`, moves up to `move_count` more to `target`. Returns (woken, moved).
-pub fn requeue(address: u64, wake_count: u32, move_count: u32, target: u64, expected: Option<u32>) -> Result<(u32, u32)> {
+pub fn requeue(
+    address: u64,
+    wake_count: u32,
+    move_count: u32,
+    target: u64,
+    expected: Option<u32>,
+) -> Result<(u32, u32)> {
     if let Some(expected) = expected
         && user::atomic(address)?.load(Ordering::SeqCst) != expected
     {
@@ -86,7 +99,9 @@ pub fn requeue(address: u64, wake_count: u32, move_count: u32, target: u64, expe
     let mut moved = 0;
     let mut queues = QUEUES.get();
     while moved < move_count {
-        let Some(waiter) = queues.get_mut(&address).and_then(VecDeque::pop_front) else { break };
+        let Some(waiter) = queues.get_mut(&address).and_then(VecDeque::pop_front) else {
+            break;
+        };
         waiter.thread.futex.set(target);
         queues.entry(target).or_default().push_back(waiter);
         moved += 1;
@@ -98,12 +113,21 @@ pub fn requeue(address: u64, wake_count: u32, move_count: u32, target: u64, expe
 }
 
 /// FUTEX_WAKE_OP: changes the second word, wakes on the first, and on the second if the comparison of its old value holds.
-pub fn wake_op(address: u64, count: u32, second: u64, second_count: u32, operation: u32) -> Result<u32> {
+pub fn wake_op(
+    address: u64,
+    count: u32,
+    second: u64,
+    second_count: u32,
+    operation: u32,
+) -> Result<u32> {
     let word = user::atomic(second)?;
     user::check(second, 4, crate::mm::space::Access::Write)?;
     let (op, cmp) = (operation >> 28 & 0xf, operation >> 24 & 0xf);
     let sign_extend = |v: u32| ((v << 20) as i32) >> 20;
-    let (mut argument, compared) = (sign_extend(operation >> 12 & 0xfff), sign_extend(operation & 0xfff));
+    let (mut argument, compared) = (
+        sign_extend(operation >> 12 & 0xfff),
+        sign_extend(operation & 0xfff),
+    );
     if op & 8 != 0 {
         argument = 1i32.wrapping_shl(argument as u32 & 31);
     }

@@ -16,7 +16,8 @@ use unik_abi::MAX_VCPUS;
 const MAX_LOOK: u64 = 200_000;
 const MIN_LOOK: u64 = 5_000;
 
-static IDLE: [AtomicPtr<Thread>; MAX_VCPUS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_VCPUS];
+static IDLE: [AtomicPtr<Thread>; MAX_VCPUS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_VCPUS];
 
 /// Makes what runs now, on the stack that ends at `stack_top`, the idle thread of this vCPU.
 pub fn install(stack_top: u64) {
@@ -83,4 +84,3 @@ fn wait_for_work(look: &Cell<u64>) {
     vcpu.halted.store(false, Ordering::SeqCst);
     lock::acquire();
 }
-

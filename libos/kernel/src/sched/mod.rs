@@ -36,7 +36,12 @@ struct Scheduler {
     next_tid: u32,
 }
 
-static SCHEDULER: Locked<Scheduler> = Locked::new(Scheduler { threads: BTreeMap::new(), ready: VecDeque::new(), dead: Vec::new(), next_tid: 1 });
+static SCHEDULER: Locked<Scheduler> = Locked::new(Scheduler {
+    threads: BTreeMap::new(),
+    ready: VecDeque::new(),
+    dead: Vec::new(),
+    next_tid: 1,
+});
 
 /// Why a blocked thread runs again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +137,10 @@ fn share_the_rest() {
 fn take_ready() -> Option<Rc<Thread>> {
     let mut scheduler = SCHEDULER.get();
     let this = Vcpu::index();
-    let at = scheduler.ready.iter().position(|thread| thread.may_run_on(this))?;
+    let at = scheduler
+        .ready
+        .iter()
+        .position(|thread| thread.may_run_on(this))?;
     let next = scheduler.ready.remove(at);
     READY.store(scheduler.ready.len(), Ordering::SeqCst);
     next

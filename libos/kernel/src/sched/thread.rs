@@ -131,7 +131,8 @@ impl Thread {
         if let Some(state) = self.fpu.borrow_mut().as_mut() {
             state.save();
         }
-        self.ticks.set(self.ticks.get() + now.wrapping_sub(self.since.get()));
+        self.ticks
+            .set(self.ticks.get() + now.wrapping_sub(self.since.get()));
     }
 
     /// Loads it again.
@@ -146,7 +147,11 @@ impl Thread {
 
     /// TSC ticks it has run.
     pub fn cpu_ticks(&self) -> u64 {
-        let running = if self.state.get() == State::Running { arch::rdtsc().wrapping_sub(self.since.get()) } else { 0 };
+        let running = if self.state.get() == State::Running {
+            arch::rdtsc().wrapping_sub(self.since.get())
+        } else {
+            0
+        };
         self.ticks.get() + running
     }
 }

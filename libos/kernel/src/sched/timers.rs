@@ -38,7 +38,9 @@ pub fn cancel(id: TimerId) {
 pub fn run_due() {
     loop {
         let now = time::now();
-        let Some(action) = TIMERS.get().pop_due(now) else { break };
+        let Some(action) = TIMERS.get().pop_due(now) else {
+            break;
+        };
         match action {
             Action::Wake(thread) => sched::wake(&thread, Wake::Timeout),
             Action::Call(call) => call(),

@@ -16,9 +16,14 @@ impl Listener for WakeThread {
 
 /// Blocks until one of the queues speaks about its mask, the deadline (nanoseconds since boot) passes or a signal comes.
 pub fn on_queues(queues: &[(&WaitQueue, u32)], deadline: Option<u64>) -> Wake {
-    let Some(thread) = current_rc() else { return Wake::Event };
+    let Some(thread) = current_rc() else {
+        return Wake::Event;
+    };
     let listener: Rc<dyn Listener> = Rc::new(WakeThread(thread));
-    let tickets: Vec<Ticket> = queues.iter().map(|(queue, mask)| queue.add(&listener, *mask)).collect();
+    let tickets: Vec<Ticket> = queues
+        .iter()
+        .map(|(queue, mask)| queue.add(&listener, *mask))
+        .collect();
     let why = block(deadline, true);
     for ((queue, _), ticket) in queues.iter().zip(tickets) {
         queue.remove(ticket);

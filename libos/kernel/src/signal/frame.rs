@@ -1,8 +1,8 @@
 //! The signal frame on the program's stack (Linux x86-64: `struct rt_sigframe`) and the way back from it.
 
 use super::{Action, Info, UNBLOCKABLE, bit};
-use crate::arch::frame::{Frame, NO_SYSCALL, RFLAGS, RFLAGS_USER, USER_CS, USER_SS};
 use crate::arch::fpu;
+use crate::arch::frame::{Frame, NO_SYSCALL, RFLAGS, RFLAGS_USER, USER_CS, USER_SS};
 use crate::errno::{Errno, Result};
 use crate::mm::user;
 use crate::sched;
@@ -72,8 +72,13 @@ pub fn push(frame: &mut Frame, info: &Info, action: &Action) -> Result<()> {
         let own = thread.signals.borrow();
         (own.alt_stack, own.blocked, own.saved_mask)
     };
-    let wants_alt = action.flags & linux::SA_ONSTACK as u64 != 0 && stack_flags(frame.rsp, alt) & (linux::SS_DISABLE | linux::SS_ONSTACK) == 0;
-    let top = if wants_alt { alt.0 + alt.1 } else { frame.rsp.wrapping_sub(RED_ZONE) };
+    let wants_alt = action.flags & linux::SA_ONSTACK as u64 != 0
+        && stack_flags(frame.rsp, alt) & (linux::SS_DISABLE | linux::SS_ONSTACK) == 0;
+    let top = if wants_alt {
+        alt.0 + alt.1
+    } else {
+        frame.rsp.wrapping_sub(RED_ZONE)
+    };
     let has_xsave = fpu::components() != 0;
     let fp_len = fpu::size() as u64 + if has_xsave { 4 } else { 0 };
     let fpstate = top.checked_sub(fp_len).ok_or(Errno::EFAULT)? & !63;
@@ -103,7 +108,11 @@ pub fn push(frame: &mut Frame, info: &Info, action: &Action) -> Result<()> {
         error: if info.code > 0 { error } else { 0 },
         vector: trap_number(info),
         old_mask: blocked,
-        cr2: if info.signo == linux::SIGSEGV || info.signo == linux::SIGBUS { cr2 } else { 0 },
+        cr2: if info.signo == linux::SIGSEGV || info.signo == linux::SIGBUS {
+            cr2
+        } else {
+            0
+        },
         fpstate,
         reserved: [0; 8],
         mask: saved.unwrap_or(blocked),
@@ -153,7 +162,9 @@ fn save_vector_state(frame: &Frame, address: u64, len: u64, has_xsave: bool) -> 
     }
     let size = bytes.len();
     if has_xsave {
-        let mark = |bytes: &mut [u8], at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        let mark = |bytes: &mut [u8], at: usize, value: &[u8]| {
+            bytes[at..at + value.len()].copy_from_slice(value)
+        };
         mark(bytes, SW_RESERVED, &MAGIC1.to_le_bytes());
         mark(bytes, SW_RESERVED + 4, &(len as u32).to_le_bytes());
         mark(bytes, SW_RESERVED + 8, &fpu::components().to_le_bytes());
@@ -177,7 +188,9 @@ pub fn pop(frame: &mut Frame) -> Result<()> {
     if c.rip >= USER_TOP {
         return Err(Errno::EFAULT);
     }
-    [frame.r8, frame.r9, frame.r10, frame.r11, frame.r12, frame.r13, frame.r14, frame.r15] = c.r8_15;
+    [
+        frame.r8, frame.r9, frame.r10, frame.r11, frame.r12, frame.r13, frame.r14, frame.r15,
+    ] = c.r8_15;
     (frame.rdi, frame.rsi, frame.rbp, frame.rbx) = (c.rdi, c.rsi, c.rbp, c.rbx);
     (frame.rdx, frame.rax, frame.rcx, frame.rsp, frame.rip) = (c.rdx, c.rax, c.rcx, c.rsp, c.rip);
     frame.rflags = c.rflags & RFLAGS_USER | RFLAGS;
@@ -199,9 +212,16 @@ fn restore_vector_state(frame: &mut Frame, address: u64) -> Result<()> {
     let has_xsave = fpu::components() != 0;
     let size = state.bytes().len() as u64;
     let saved = user::slice(address, FXSAVE as u64)?;
-    let magic = u32::from_le_bytes([saved[SW_RESERVED], saved[SW_RESERVED + 1], saved[SW_RESERVED + 2], saved[SW_RESERVED + 3]]);
+    let magic = u32::from_le_bytes([
+        saved[SW_RESERVED],
+        saved[SW_RESERVED + 1],
+        saved[SW_RESERVED + 2],
+        saved[SW_RESERVED + 3],
+    ]);
     if has_xsave && magic == MAGIC1 {
-        state.bytes_mut().copy_from_slice(user::slice(address, size)?);
+        state
+            .bytes_mut()
+            .copy_from_slice(user::slice(address, size)?);
     } else {
         state.bytes_mut()[..FXSAVE].copy_from_slice(saved);
         if has_xsave {
@@ -209,7 +229,10 @@ fn restore_vector_state(frame: &mut Frame, address: u64) -> Result<()> {
         }
     }
     state.sanitize();
-    for (chunk, xmm) in state.bytes()[160..160 + 256].chunks_exact(16).zip(frame.xmm.iter_mut()) {
+    for (chunk, xmm) in state.bytes()[160..160 + 256]
+        .chunks_exact(16)
+        .zip(frame.xmm.iter_mut())
+    {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(chunk);
         *xmm = u128::from_le_bytes(bytes);

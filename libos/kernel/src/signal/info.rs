@@ -37,22 +37,38 @@ pub struct Info {
 impl Info {
     /// A fault at `address`.
     pub fn fault(signo: u32, code: i32, address: u64) -> Self {
-        Self { signo, code, payload: [address, 0, 0] }
+        Self {
+            signo,
+            code,
+            payload: [address, 0, 0],
+        }
     }
 
     /// From the kernel.
     pub fn kernel(signo: u32) -> Self {
-        Self { signo, code: SI_KERNEL, payload: [0; 3] }
+        Self {
+            signo,
+            code: SI_KERNEL,
+            payload: [0; 3],
+        }
     }
 
     /// From a process (pid and uid in the union).
     pub fn user(signo: u32, code: i32, pid: u32) -> Self {
-        Self { signo, code, payload: [pid as u64, 0, 0] }
+        Self {
+            signo,
+            code,
+            payload: [pid as u64, 0, 0],
+        }
     }
 
     /// From a POSIX timer.
     pub fn timer(signo: u32, id: i32, value: u64) -> Self {
-        Self { signo, code: SI_TIMER, payload: [id as u32 as u64, value, 0] }
+        Self {
+            signo,
+            code: SI_TIMER,
+            payload: [id as u32 as u64, value, 0],
+        }
     }
 
     /// The program's 128 bytes.
@@ -68,7 +84,16 @@ impl Info {
 
     /// From the program's bytes (rt_sigqueueinfo).
     pub fn from_bytes(signo: u32, bytes: &[u8; 128]) -> Self {
-        let word = |at: usize| bytes[at..at + 8].iter().rev().fold(0u64, |word, &byte| word << 8 | byte as u64);
-        Self { signo, code: word(8) as u32 as i32, payload: [word(16), word(24), word(32)] }
+        let word = |at: usize| {
+            bytes[at..at + 8]
+                .iter()
+                .rev()
+                .fold(0u64, |word, &byte| word << 8 | byte as u64)
+        };
+        Self {
+            signo,
+            code: word(8) as u32 as i32,
+            payload: [word(16), word(24), word(32)],
+        }
     }
 }

@@ -110,8 +110,16 @@ struct Shared {
 }
 
 static SHARED: Locked<Shared> = Locked::new(Shared {
-    actions: [Action { handler: 0, flags: 0, restorer: 0, mask: 0 }; 64],
-    pending: Pending { set: 0, queue: VecDeque::new() },
+    actions: [Action {
+        handler: 0,
+        flags: 0,
+        restorer: 0,
+        mask: 0,
+    }; 64],
+    pending: Pending {
+        set: 0,
+        queue: VecDeque::new(),
+    },
 });
 
 /// Whom signalfd tells of new signals.
@@ -120,7 +128,10 @@ static ARRIVAL: Locked<Option<Rc<Arrival>>> = Locked::new(None);
 
 /// Woken whenever a signal becomes pending.
 pub fn arrival() -> Rc<Arrival> {
-    ARRIVAL.get().get_or_insert_with(|| Rc::new(Arrival(WaitQueue::new()))).clone()
+    ARRIVAL
+        .get()
+        .get_or_insert_with(|| Rc::new(Arrival(WaitQueue::new())))
+        .clone()
 }
 
 /// The action of a signal (1..=64).
@@ -138,9 +149,13 @@ pub fn set_action(signal: u32, action: Action) {
     }
     drop(shared);
     if ignored {
-        sched::threads().iter().for_each(|thread| thread.signals.borrow_mut().pending.forget(bit(signal)));
+        sched::threads()
+            .iter()
+            .for_each(|thread| thread.signals.borrow_mut().pending.forget(bit(signal)));
     }
-    let handled = (1..=64).filter(|&n| SHARED.get().actions[n as usize - 1].handler != DEFAULT).fold(0, |set, n| set | bit(n));
+    let handled = (1..=64)
+        .filter(|&n| SHARED.get().actions[n as usize - 1].handler != DEFAULT)
+        .fold(0, |set, n| set | bit(n));
     // SAFETY: the control page is mapped for ever; the monitor only reads this field.
     unsafe { (&raw mut (*power::control_page()).handled).write_volatile(handled) };
 }
@@ -149,7 +164,14 @@ pub fn set_action(signal: u32, action: Action) {
 fn default_ignores(signal: u32) -> bool {
     matches!(
         signal,
-        linux::SIGCHLD | linux::SIGURG | linux::SIGWINCH | linux::SIGCONT | linux::SIGSTOP | linux::SIGTSTP | linux::SIGTTIN | linux::SIGTTOU
+        linux::SIGCHLD
+            | linux::SIGURG
+            | linux::SIGWINCH
+            | linux::SIGCONT
+            | linux::SIGSTOP
+            | linux::SIGTSTP
+            | linux::SIGTTIN
+            | linux::SIGTTOU
     )
 }
 
@@ -202,7 +224,12 @@ pub fn send_to_process(info: Info) {
         let own = thread.signals.borrow();
         (!own.blocked | own.waiting) & set != 0
     });
-    if taker.is_some() && ignored(info.signo) && !threads.iter().any(|thread| thread.signals.borrow().waiting & set != 0) {
+    if taker.is_some()
+        && ignored(info.signo)
+        && !threads
+            .iter()
+            .any(|thread| thread.signals.borrow().waiting & set != 0)
+    {
         return;
     }
     SHARED.get().pending.add(info);
@@ -242,7 +269,9 @@ pub fn force(info: Info, vector: u64, error: u64, address: u64) {
 /// What the monitor asked for: SIGINT, SIGTERM and the like.
 pub fn from_monitor() {
     // SAFETY: the control page is mapped for ever; the field is shared with the monitor as an atomic.
-    let mailbox = unsafe { core::sync::atomic::AtomicU64::from_ptr(&raw mut (*power::control_page()).signals) };
+    let mailbox = unsafe {
+        core::sync::atomic::AtomicU64::from_ptr(&raw mut (*power::control_page()).signals)
+    };
     let mut set = mailbox.swap(0, core::sync::atomic::Ordering::SeqCst);
     while set != 0 {
         let signal = set.trailing_zeros() + 1;
@@ -268,7 +297,10 @@ pub fn deliver(frame: &mut Frame, errno: Option<Errno>) -> bool {
         if action.flags & linux::SA_RESETHAND as u64 != 0 {
             set_action(info.signo, Action::default());
         }
-        if errno.take() == Some(Errno::EINTR) && action.flags & linux::SA_RESTART as u64 != 0 && restarts(frame) {
+        if errno.take() == Some(Errno::EINTR)
+            && action.flags & linux::SA_RESTART as u64 != 0
+            && restarts(frame)
+        {
             restart(frame);
         }
         if frame::push(frame, &info, &action).is_err() {
@@ -287,7 +319,9 @@ pub fn deliver(frame: &mut Frame, errno: Option<Errno>) -> bool {
 fn restarts(frame: &Frame) -> bool {
     match frame.orig_rax {
         202 => frame.r10 == 0 || frame.rsi & 0x7f != 0, // futex wait without a timeout
-        0 | 1 | 19 | 20 | 42 | 43 | 44 | 45 | 46 | 47 | 288 => !crate::sys::socket::has_timeout(frame.rdi),
+        0 | 1 | 19 | 20 | 42 | 43 | 44 | 45 | 46 | 47 | 288 => {
+            !crate::sys::socket::has_timeout(frame.rdi)
+        }
         2 | 16 | 17 | 18 | 61 | 72 | 73 | 247 | 257 | 295 | 296 | 318 | 327 | 328 | 437 => true,
         _ => false,
     }
@@ -296,7 +330,8 @@ fn restarts(frame: &Frame) -> bool {
 /// Makes the program repeat its system call: back to the `syscall`, or to the `lea` before a trampoline's jump.
 fn restart(frame: &mut Frame) {
     const TRAMPOLINE: u64 = 15; // lea back(%rip),%rcx (7 bytes); jmp *%gs:entry (8 bytes)
-    let is_syscall = crate::mm::user::get::<[u8; 2]>(frame.rip.wrapping_sub(2)).is_ok_and(|bytes| bytes == [0x0f, 0x05]);
+    let is_syscall = crate::mm::user::get::<[u8; 2]>(frame.rip.wrapping_sub(2))
+        .is_ok_and(|bytes| bytes == [0x0f, 0x05]);
     frame.rip -= if is_syscall { 2 } else { TRAMPOLINE };
     frame.rax = frame.orig_rax;
 }

@@ -17,7 +17,10 @@ use unik_fs::timerfd::{Setting, TimerFd};
 const COMMON: u32 = linux::O_CLOEXEC | linux::O_NONBLOCK;
 
 fn enter(object: Rc<dyn FileLike>, flags: u32) -> Result<u64> {
-    install(OpenFile::new(object, linux::O_RDWR | flags & linux::O_NONBLOCK), flags)
+    install(
+        OpenFile::new(object, linux::O_RDWR | flags & linux::O_NONBLOCK),
+        flags,
+    )
 }
 
 /// A pipe: its reading and its writing end.
@@ -46,7 +49,10 @@ pub fn eventfd2(count: u64, flags: u64) -> Result<u64> {
     if flags & !(COMMON | linux::EFD_SEMAPHORE) != 0 {
         return Err(Errno::EINVAL);
     }
-    enter(EventFd::new(count as u32, flags & linux::EFD_SEMAPHORE != 0), flags)
+    enter(
+        EventFd::new(count as u32, flags & linux::EFD_SEMAPHORE != 0),
+        flags,
+    )
 }
 
 /// A counter.
@@ -59,7 +65,11 @@ pub fn timerfd_create(clock: u64, flags: u64) -> Result<u64> {
     let (clock, flags) = (clock as u32, flags as u32);
     let known = matches!(
         clock,
-        linux::CLOCK_REALTIME | linux::CLOCK_MONOTONIC | linux::CLOCK_BOOTTIME | linux::CLOCK_REALTIME_ALARM | linux::CLOCK_BOOTTIME_ALARM
+        linux::CLOCK_REALTIME
+            | linux::CLOCK_MONOTONIC
+            | linux::CLOCK_BOOTTIME
+            | linux::CLOCK_REALTIME_ALARM
+            | linux::CLOCK_BOOTTIME_ALARM
     );
     if !known || flags & !COMMON != 0 {
         return Err(Errno::EINVAL);
@@ -79,7 +89,10 @@ pub fn timerfd_settime(fd: u64, flags: u64, new: u64, old: u64) -> Result<u64> {
     if flags & !KNOWN != 0 {
         return Err(Errno::EINVAL);
     }
-    let setting = Setting { interval: read_timespec(new)?, value: read_timespec(new + 16)? };
+    let setting = Setting {
+        interval: read_timespec(new)?,
+        value: read_timespec(new + 16)?,
+    };
     let file = file(fd)?;
     let timer = file.downcast::<TimerFd>().ok_or(Errno::EINVAL)?;
     let previous = timer.set(setting, flags & 1 != 0);
@@ -105,7 +118,10 @@ pub fn signalfd4(fd: u64, mask: u64, size: u64, flags: u64) -> Result<u64> {
     if fd as i32 == -1 {
         return enter(SignalFd::new(mask, Signals::new()), flags);
     }
-    file(fd)?.downcast::<SignalFd>().ok_or(Errno::EINVAL)?.set_mask(mask);
+    file(fd)?
+        .downcast::<SignalFd>()
+        .ok_or(Errno::EINVAL)?
+        .set_mask(mask);
     Ok(fd as u32 as u64)
 }
 

@@ -28,7 +28,15 @@ fn open_how(dir: u64, path: u64, how: &OpenHow) -> Result<u64> {
 
 /// Opens a file.
 pub fn openat(dir: u64, path: u64, flags: u64, mode: u64) -> Result<u64> {
-    open_how(dir, path, &OpenHow { flags: flags as u32, mode: mode as u32 & 0o7777, resolve: 0 })
+    open_how(
+        dir,
+        path,
+        &OpenHow {
+            flags: flags as u32,
+            mode: mode as u32 & 0o7777,
+            resolve: 0,
+        },
+    )
 }
 
 /// Opens a file from the working directory.
@@ -38,7 +46,12 @@ pub fn open(path: u64, flags: u64, mode: u64) -> Result<u64> {
 
 /// Makes or empties a file.
 pub fn creat(path: u64, mode: u64) -> Result<u64> {
-    openat(CWD, path, (linux::O_CREAT | linux::O_WRONLY | linux::O_TRUNC) as u64, mode)
+    openat(
+        CWD,
+        path,
+        (linux::O_CREAT | linux::O_WRONLY | linux::O_TRUNC) as u64,
+        mode,
+    )
 }
 
 /// Flags that openat2 knows (openat ignores others).
@@ -68,15 +81,31 @@ pub fn openat2(dir: u64, path: u64, how: u64, size: u64) -> Result<u64> {
     if size < SIZE {
         return Err(Errno::EINVAL);
     }
-    if size > 4096 || user::slice(how + SIZE, size - SIZE)?.iter().any(|&byte| byte != 0) {
+    if size > 4096
+        || user::slice(how + SIZE, size - SIZE)?
+            .iter()
+            .any(|&byte| byte != 0)
+    {
         return Err(Errno::E2BIG);
     }
     let [flags, mode, resolve]: [u64; 3] = user::get(how)?;
     let makes = flags as u32 & linux::O_CREAT != 0 || flags as u32 & O_TMPFILE == O_TMPFILE;
-    if flags & !OPEN_FLAGS != 0 || mode & !0o7777 != 0 || (mode != 0 && !makes) || resolve > u32::MAX as u64 {
+    if flags & !OPEN_FLAGS != 0
+        || mode & !0o7777 != 0
+        || (mode != 0 && !makes)
+        || resolve > u32::MAX as u64
+    {
         return Err(Errno::EINVAL);
     }
-    open_how(dir, path, &OpenHow { flags: flags as u32, mode: mode as u32, resolve: resolve as u32 })
+    open_how(
+        dir,
+        path,
+        &OpenHow {
+            flags: flags as u32,
+            mode: mode as u32,
+            resolve: resolve as u32,
+        },
+    )
 }
 
 /// Closes a descriptor.
@@ -94,7 +123,9 @@ pub fn close_range(first: u64, last: u64, flags: u64) -> Result<u64> {
     if flags & !(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0 {
         return Err(Errno::EINVAL);
     }
-    fds().close_range(first as u32, last as u32, flags & CLOSE_RANGE_CLOEXEC != 0).map(|()| 0)
+    fds()
+        .close_range(first as u32, last as u32, flags & CLOSE_RANGE_CLOEXEC != 0)
+        .map(|()| 0)
 }
 
 /// Another descriptor of the same file.
@@ -104,7 +135,9 @@ pub fn dup(fd: u64) -> Result<u64> {
 
 /// A chosen descriptor of the same file.
 pub fn dup2(old: u64, new: u64) -> Result<u64> {
-    fds().dup_to(old as i32, new as i32, false).map(|fd| fd as u64)
+    fds()
+        .dup_to(old as i32, new as i32, false)
+        .map(|fd| fd as u64)
 }
 
 /// As dup2, with O_CLOEXEC; the two must differ.
@@ -112,7 +145,9 @@ pub fn dup3(old: u64, new: u64, flags: u64) -> Result<u64> {
     if flags as u32 & !linux::O_CLOEXEC != 0 || old as i32 == new as i32 {
         return Err(Errno::EINVAL);
     }
-    fds().dup_to(old as i32, new as i32, flags != 0).map(|fd| fd as u64)
+    fds()
+        .dup_to(old as i32, new as i32, flags != 0)
+        .map(|fd| fd as u64)
 }
 
 /// Moves the position.
@@ -123,7 +158,11 @@ pub fn lseek(fd: u64, offset: u64, whence: u64) -> Result<u64> {
 /// Everything is in memory: nothing to write back.
 pub fn fsync(fd: u64) -> Result<u64> {
     let file = usable(fd)?;
-    if file.object().seek_kind() == Seek::No { Err(Errno::EINVAL) } else { Ok(0) }
+    if file.object().seek_kind() == Seek::No {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(0)
+    }
 }
 
 /// As fsync.
@@ -148,7 +187,11 @@ pub fn sync_file_range(fd: u64, offset: u64, len: u64, flags: u64) -> Result<u64
     if flags & !7 != 0 || (offset as i64) < 0 || end.is_none_or(|end| end < offset as i64) {
         return Err(Errno::EINVAL);
     }
-    if file.object().seek_kind() == Seek::No { Err(Errno::ESPIPE) } else { Ok(0) }
+    if file.object().seek_kind() == Seek::No {
+        Err(Errno::ESPIPE)
+    } else {
+        Ok(0)
+    }
 }
 
 /// A hint; files are in memory already.
@@ -157,7 +200,11 @@ pub fn fadvise64(fd: u64, _offset: u64, len: u64, advice: u64) -> Result<u64> {
     if file.downcast::<PipeEnd>().is_some() {
         return Err(Errno::ESPIPE);
     }
-    if advice > 5 || (len as i64) < 0 { Err(Errno::EINVAL) } else { Ok(0) }
+    if advice > 5 || (len as i64) < 0 {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(0)
+    }
 }
 
 /// A hint; files are in memory already.
@@ -166,7 +213,14 @@ pub fn readahead(fd: u64, _offset: u64, _count: u64) -> Result<u64> {
     if !file.readable() {
         return Err(Errno::EBADF);
     }
-    if file.node().is_some_and(|node| node.kind() == FileType::Regular) { Ok(0) } else { Err(Errno::EINVAL) }
+    if file
+        .node()
+        .is_some_and(|node| node.kind() == FileType::Regular)
+    {
+        Ok(0)
+    } else {
+        Err(Errno::EINVAL)
+    }
 }
 
 /// Reserves or frees space in a file.
@@ -179,13 +233,18 @@ pub fn fallocate(fd: u64, mode: u64, offset: u64, len: u64) -> Result<u64> {
     let how = match mode {
         0 => Allocate::Reserve { keep_size: false },
         linux::FALLOC_FL_KEEP_SIZE => Allocate::Reserve { keep_size: true },
-        mode if mode == linux::FALLOC_FL_KEEP_SIZE | linux::FALLOC_FL_PUNCH_HOLE => Allocate::PunchHole,
+        mode if mode == linux::FALLOC_FL_KEEP_SIZE | linux::FALLOC_FL_PUNCH_HOLE => {
+            Allocate::PunchHole
+        }
         _ => return Err(Errno::EOPNOTSUPP),
     };
     if !file.writable() {
         return Err(Errno::EBADF);
     }
-    let node = file.node().filter(|node| node.kind() != FileType::Fifo).ok_or(Errno::ESPIPE)?;
+    let node = file
+        .node()
+        .filter(|node| node.kind() != FileType::Fifo)
+        .ok_or(Errno::ESPIPE)?;
     match node.kind() {
         FileType::Regular => {}
         FileType::Directory => return Err(Errno::EISDIR),
@@ -227,7 +286,15 @@ fn read_flock(address: u64, file: &OpenFile, owner: Owner) -> Result<Flock> {
         return Err(Errno::EINVAL);
     }
     let exclusive = kind == linux::F_WRLCK;
-    Ok(Flock { kind, range: Range { start: first as u64, last: last as u64, exclusive, owner } })
+    Ok(Flock {
+        kind,
+        range: Range {
+            start: first as u64,
+            last: last as u64,
+            exclusive,
+            owner,
+        },
+    })
 }
 
 fn write_flock(address: u64, found: Option<Range>) -> Result<u64> {
@@ -236,9 +303,21 @@ fn write_flock(address: u64, found: Option<Range>) -> Result<u64> {
         user::put(address + 1, 0u8)?;
         return Ok(0);
     };
-    let kind = if found.exclusive { linux::F_WRLCK } else { linux::F_RDLCK };
-    let len = if found.last == i64::MAX as u64 { 0 } else { (found.last - found.start + 1) as i64 };
-    let pid = if found.owner == Owner::Process { crate::process::PID as i64 } else { u32::MAX as i64 };
+    let kind = if found.exclusive {
+        linux::F_WRLCK
+    } else {
+        linux::F_RDLCK
+    };
+    let len = if found.last == i64::MAX as u64 {
+        0
+    } else {
+        (found.last - found.start + 1) as i64
+    };
+    let pid = if found.owner == Owner::Process {
+        crate::process::PID as i64
+    } else {
+        u32::MAX as i64
+    };
     user::put(address, [kind as i64, found.start as i64, len, pid]).map(|()| 0)
 }
 
@@ -258,10 +337,12 @@ fn set_lock(file: &Rc<OpenFile>, argument: u64, owner: Owner, wait: bool) -> Res
     }
     loop {
         match locks.lock(&*node, &range) {
-            Err(Errno::EAGAIN) if wait => match wait::on_queues(&[(locks.queue(), ready::OUT)], None) {
-                Wake::Signal => return Err(Errno::EINTR),
-                _ => continue,
-            },
+            Err(Errno::EAGAIN) if wait => {
+                match wait::on_queues(&[(locks.queue(), ready::OUT)], None) {
+                    Wake::Signal => return Err(Errno::EINTR),
+                    _ => continue,
+                }
+            }
             result => return result.map(|()| 0),
         }
     }
@@ -279,8 +360,13 @@ fn get_lock(file: &Rc<OpenFile>, argument: u64, owner: Owner) -> Result<u64> {
 /// F_DUPFD and F_DUPFD_CLOEXEC.
 fn dup_from(fd: u64, from: u64, close_on_exec: bool) -> Result<u64> {
     let file = file(fd)?;
-    let from = i32::try_from(from).ok().filter(|&from| from >= 0 && (from as u32) < fds().limit()).ok_or(Errno::EINVAL)?;
-    fds().insert_from(from, file, close_on_exec).map(|fd| fd as u64)
+    let from = i32::try_from(from)
+        .ok()
+        .filter(|&from| from >= 0 && (from as u32) < fds().limit())
+        .ok_or(Errno::EINVAL)?;
+    fds()
+        .insert_from(from, file, close_on_exec)
+        .map(|fd| fd as u64)
 }
 
 /// Operations on a descriptor.
@@ -290,7 +376,11 @@ pub fn fcntl(fd: u64, command: u64, argument: u64) -> Result<u64> {
         linux::F_DUPFD => return dup_from(fd, argument, false),
         linux::F_DUPFD_CLOEXEC => return dup_from(fd, argument, true),
         linux::F_GETFD => return fds().close_on_exec(fd as i32).map(|on| on as u64),
-        linux::F_SETFD => return fds().set_close_on_exec(fd as i32, argument & 1 != 0).map(|()| 0),
+        linux::F_SETFD => {
+            return fds()
+                .set_close_on_exec(fd as i32, argument & 1 != 0)
+                .map(|()| 0);
+        }
         linux::F_GETFL => return file(fd).map(|file| file.flags() as u64),
         _ => {}
     }
@@ -316,11 +406,26 @@ pub fn fcntl(fd: u64, command: u64, argument: u64) -> Result<u64> {
             file.signal.set(argument as i32);
             Ok(0)
         }
-        linux::F_GETPIPE_SZ => file.downcast::<PipeEnd>().map(|end| end.capacity() as u64).ok_or(Errno::EBADF),
-        linux::F_SETPIPE_SZ => file.downcast::<PipeEnd>().ok_or(Errno::EBADF)?.set_capacity(argument as u32 as usize).map(|size| size as u64),
-        linux::F_GET_SEALS => file.node().ok_or(Errno::EINVAL)?.seals().map(|seals| seals as u64),
+        linux::F_GETPIPE_SZ => file
+            .downcast::<PipeEnd>()
+            .map(|end| end.capacity() as u64)
+            .ok_or(Errno::EBADF),
+        linux::F_SETPIPE_SZ => file
+            .downcast::<PipeEnd>()
+            .ok_or(Errno::EBADF)?
+            .set_capacity(argument as u32 as usize)
+            .map(|size| size as u64),
+        linux::F_GET_SEALS => file
+            .node()
+            .ok_or(Errno::EINVAL)?
+            .seals()
+            .map(|seals| seals as u64),
         linux::F_ADD_SEALS if !file.writable() => Err(Errno::EPERM),
-        linux::F_ADD_SEALS => file.node().ok_or(Errno::EINVAL)?.add_seals(argument as u32).map(|()| 0),
+        linux::F_ADD_SEALS => file
+            .node()
+            .ok_or(Errno::EINVAL)?
+            .add_seals(argument as u32)
+            .map(|()| 0),
         linux::F_GETLEASE => Ok(linux::F_UNLCK as u64),
         _ => Err(Errno::EINVAL),
     }
@@ -365,7 +470,9 @@ pub fn ioctl(fd: u64, request: u64, argument: u64) -> Result<u64> {
             Ok(0)
         }
         io::FIOASYNC => user::get::<i32>(argument).map(|_| 0),
-        io::FICLONE | io::FICLONERANGE if file.downcast::<Plain>().is_some() => Err(Errno::EOPNOTSUPP),
+        io::FICLONE | io::FICLONERANGE if file.downcast::<Plain>().is_some() => {
+            Err(Errno::EOPNOTSUPP)
+        }
         request => file.object().ioctl(request, argument, &Memory),
     }
 }
@@ -373,13 +480,27 @@ pub fn ioctl(fd: u64, request: u64, argument: u64) -> Result<u64> {
 /// A file in memory without a name.
 pub fn memfd_create(name: u64, flags: u64) -> Result<u64> {
     let flags = flags as u32;
-    let known = linux::MFD_CLOEXEC | linux::MFD_ALLOW_SEALING | linux::MFD_NOEXEC_SEAL | linux::MFD_EXEC;
+    let known =
+        linux::MFD_CLOEXEC | linux::MFD_ALLOW_SEALING | linux::MFD_NOEXEC_SEAL | linux::MFD_EXEC;
     if flags & !known != 0 {
         return Err(Errno::EINVAL);
     }
-    let name = user::string(name, 249).map_err(|error| if error == Errno::ENAMETOOLONG { Errno::EINVAL } else { error })?;
+    let name = user::string(name, 249).map_err(|error| {
+        if error == Errno::ENAMETOOLONG {
+            Errno::EINVAL
+        } else {
+            error
+        }
+    })?;
     fds().check_room()?;
     let sealable = flags & (linux::MFD_ALLOW_SEALING | linux::MFD_NOEXEC_SEAL) != 0;
     let file = vfs::vfs().memfd(&name, sealable)?;
-    install(file, if flags & linux::MFD_CLOEXEC != 0 { linux::O_CLOEXEC } else { 0 })
+    install(
+        file,
+        if flags & linux::MFD_CLOEXEC != 0 {
+            linux::O_CLOEXEC
+        } else {
+            0
+        },
+    )
 }

@@ -15,7 +15,14 @@ const WAIT_BITSET: u32 = linux::FUTEX_WAIT_BITSET;
 const WAKE_BITSET: u32 = linux::FUTEX_WAKE_BITSET;
 
 /// Fast userspace locking.
-pub fn futex(address: u64, operation: u64, value: u64, timeout: u64, second: u64, value3: u64) -> Result<u64> {
+pub fn futex(
+    address: u64,
+    operation: u64,
+    value: u64,
+    timeout: u64,
+    second: u64,
+    value3: u64,
+) -> Result<u64> {
     let operation = operation as u32;
     let realtime = operation & linux::FUTEX_CLOCK_REALTIME != 0;
     let command = operation & !(linux::FUTEX_PRIVATE_FLAG | linux::FUTEX_CLOCK_REALTIME);
@@ -26,15 +33,30 @@ pub fn futex(address: u64, operation: u64, value: u64, timeout: u64, second: u64
     match command {
         WAIT => {
             // The only relative timeout.
-            let deadline = if timeout == 0 { None } else { Some(time::now().saturating_add(super::time::read_timespec(timeout)?)) };
+            let deadline = if timeout == 0 {
+                None
+            } else {
+                Some(time::now().saturating_add(super::time::read_timespec(timeout)?))
+            };
             queue::wait(address, value, queue::MATCH_ANY, deadline).map(|()| 0)
         }
         WAIT_BITSET => {
-            let deadline = if timeout == 0 { None } else { Some(deadline_from(super::time::read_timespec(timeout)?, realtime)) };
+            let deadline = if timeout == 0 {
+                None
+            } else {
+                Some(deadline_from(
+                    super::time::read_timespec(timeout)?,
+                    realtime,
+                ))
+            };
             queue::wait(address, value, value3, deadline).map(|()| 0)
         }
         WAKE | WAKE_BITSET => {
-            let bitset = if command == WAKE { queue::MATCH_ANY } else { value3 };
+            let bitset = if command == WAKE {
+                queue::MATCH_ANY
+            } else {
+                value3
+            };
             if bitset == 0 {
                 return Err(Errno::EINVAL);
             }
@@ -43,8 +65,11 @@ pub fn futex(address: u64, operation: u64, value: u64, timeout: u64, second: u64
             }
             Ok(queue::wake_waiters(address, value.max(1), bitset) as u64)
         }
-        REQUEUE => queue::requeue(address, value, count2, second, None).map(|(woken, _)| woken as u64),
-        CMP_REQUEUE => queue::requeue(address, value, count2, second, Some(value3)).map(|(woken, moved)| (woken + moved) as u64),
+        REQUEUE => {
+            queue::requeue(address, value, count2, second, None).map(|(woken, _)| woken as u64)
+        }
+        CMP_REQUEUE => queue::requeue(address, value, count2, second, Some(value3))
+            .map(|(woken, moved)| (woken + moved) as u64),
         WAKE_OP => {
             user::atomic(address)?;
             queue::wake_op(address, value, second, count2, value3).map(u64::from)

@@ -36,7 +36,11 @@ pub fn getegid() -> Result<u64> {
 
 /// Root stays root.
 fn only_root(ids: &[u64]) -> Result<u64> {
-    if ids.iter().all(|&id| matches!(id as u32, 0 | u32::MAX)) { Ok(0) } else { Err(Errno::EPERM) }
+    if ids.iter().all(|&id| matches!(id as u32, 0 | u32::MAX)) {
+        Ok(0)
+    } else {
+        Err(Errno::EPERM)
+    }
 }
 
 /// Only 0.
@@ -70,7 +74,10 @@ pub fn setresgid(real: u64, effective: u64, saved: u64) -> Result<u64> {
 }
 
 fn put_three(real: u64, effective: u64, saved: u64) -> Result<u64> {
-    [real, effective, saved].into_iter().try_for_each(|address| user::put(address, 0u32)).map(|()| 0)
+    [real, effective, saved]
+        .into_iter()
+        .try_for_each(|address| user::put(address, 0u32))
+        .map(|()| 0)
 }
 
 /// Root, three times.
@@ -94,7 +101,11 @@ pub fn setgroups(_size: u64, _list: u64) -> Result<u64> {
 }
 
 fn own(pid: u64) -> Result<u64> {
-    if pid as u32 == 0 || pid as u32 == PID { Ok(PID as u64) } else { Err(Errno::ESRCH) }
+    if pid as u32 == 0 || pid as u32 == PID {
+        Ok(PID as u64)
+    } else {
+        Err(Errno::ESRCH)
+    }
 }
 
 /// The process leads its group.

@@ -57,7 +57,9 @@ pub(super) fn parts(iov: u64, count: u64) -> Result<Vec<Span>> {
 
 /// What a regular file has left from the position on: more of the buffer need not be looked at.
 fn useful(file: &OpenFile, len: u64, at: At) -> u64 {
-    let Some(node) = file.downcast::<Plain>().and_then(|_| file.node()) else { return len };
+    let Some(node) = file.downcast::<Plain>().and_then(|_| file.node()) else {
+        return len;
+    };
     if node.kind() != FileType::Regular {
         return len;
     }
@@ -116,7 +118,11 @@ fn read_spans(file: &OpenFile, spans: &[Span], at: At, wait: bool) -> Result<u64
         [] => read_span(file, Span { address: 0, len: 0 }, at),
         spans => over_parts(spans, |span, done| read_span(file, span, advance(at, done))),
     };
-    if wait { blocking(file, ready::IN, attempt) } else { attempt() }
+    if wait {
+        blocking(file, ready::IN, attempt)
+    } else {
+        attempt()
+    }
 }
 
 /// A write without a reader: the signal that goes with the error.
@@ -130,7 +136,13 @@ pub(super) fn broken_pipe<T>(result: Result<T>) -> Result<T> {
 }
 
 /// Writes all of `len` bytes, waiting for room in streams. `part` gives the bytes at an offset; it is asked anew after every wait.
-fn write_all<'a>(file: &OpenFile, len: u64, at: At, wait: bool, part: impl Fn(u64, u64) -> Result<&'a [u8]>) -> Result<u64> {
+fn write_all<'a>(
+    file: &OpenFile,
+    len: u64,
+    at: At,
+    wait: bool,
+    part: impl Fn(u64, u64) -> Result<&'a [u8]>,
+) -> Result<u64> {
     let stream = file.object().seek_kind() == Seek::No;
     let wait = wait && !file.nonblocking();
     let mut done = 0;
@@ -158,7 +170,9 @@ fn write_all<'a>(file: &OpenFile, len: u64, at: At, wait: bool, part: impl Fn(u6
 }
 
 fn write_span(file: &OpenFile, span: Span, at: At, wait: bool) -> Result<u64> {
-    write_all(file, span.len.min(MAX_COUNT), at, wait, |done, len| user::slice(span.address + done, len))
+    write_all(file, span.len.min(MAX_COUNT), at, wait, |done, len| {
+        user::slice(span.address + done, len)
+    })
 }
 
 /// Several parts: of a stream as one piece, so that short writes stay whole; of a file part by part.
@@ -172,23 +186,34 @@ fn write_spans(file: &OpenFile, spans: &[Span], at: At, wait: bool) -> Result<u6
             for span in spans {
                 bytes.extend_from_slice(user::slice(span.address, span.len)?);
             }
-            write_all(file, total, at, wait, |done, len| Ok(&bytes[done as usize..(done + len) as usize]))
+            write_all(file, total, at, wait, |done, len| {
+                Ok(&bytes[done as usize..(done + len) as usize])
+            })
         }
-        spans => over_parts(spans, |span, done| write_span(file, span, advance(at, done), wait)),
+        spans => over_parts(spans, |span, done| {
+            write_span(file, span, advance(at, done), wait)
+        }),
     }
 }
 
 /// Reads at the position.
 pub fn read(fd: u64, buf: u64, count: u64) -> Result<u64> {
     let file = file(fd)?;
-    let span = Span { address: buf, len: count };
-    socket::read_parts(&file, &[span]).unwrap_or_else(|| blocking(&file, ready::IN, || read_span(&file, span, None)))
+    let span = Span {
+        address: buf,
+        len: count,
+    };
+    socket::read_parts(&file, &[span])
+        .unwrap_or_else(|| blocking(&file, ready::IN, || read_span(&file, span, None)))
 }
 
 /// Writes at the position.
 pub fn write(fd: u64, buf: u64, count: u64) -> Result<u64> {
     let file = file(fd)?;
-    let span = Span { address: buf, len: count };
+    let span = Span {
+        address: buf,
+        len: count,
+    };
     socket::write_parts(&file, &[span]).unwrap_or_else(|| write_span(&file, span, None, true))
 }
 
@@ -197,7 +222,14 @@ pub fn pread64(fd: u64, buf: u64, count: u64, offset: u64) -> Result<u64> {
     if (offset as i64) < 0 {
         return Err(Errno::EINVAL);
     }
-    read_span(&*file(fd)?, Span { address: buf, len: count }, Some(offset as i64))
+    read_span(
+        &*file(fd)?,
+        Span {
+            address: buf,
+            len: count,
+        },
+        Some(offset as i64),
+    )
 }
 
 /// Writes elsewhere.
@@ -205,7 +237,15 @@ pub fn pwrite64(fd: u64, buf: u64, count: u64, offset: u64) -> Result<u64> {
     if (offset as i64) < 0 {
         return Err(Errno::EINVAL);
     }
-    write_span(&*file(fd)?, Span { address: buf, len: count }, Some(offset as i64), true)
+    write_span(
+        &*file(fd)?,
+        Span {
+            address: buf,
+            len: count,
+        },
+        Some(offset as i64),
+        true,
+    )
 }
 
 /// Reads into several buffers.
@@ -282,10 +322,15 @@ fn copy(from: &Rc<OpenFile>, at: i64, to: &Rc<OpenFile>, to_at: At, count: u64) 
     let mut total = 0u64;
     while total < count {
         let want = (count - total).min(STEP) as usize;
-        let moved = from.read_at(at.saturating_add_unsigned(total), &mut buffer[..want]).and_then(|have| {
-            let data = &buffer[..have];
-            write_all(to, have as u64, advance(to_at, total), true, |done, len| Ok(&data[done as usize..(done + len) as usize])).map(|moved| (have, moved))
-        });
+        let moved = from
+            .read_at(at.saturating_add_unsigned(total), &mut buffer[..want])
+            .and_then(|have| {
+                let data = &buffer[..have];
+                write_all(to, have as u64, advance(to_at, total), true, |done, len| {
+                    Ok(&data[done as usize..(done + len) as usize])
+                })
+                .map(|moved| (have, moved))
+            });
         match moved {
             Ok((have, moved)) => {
                 total += moved;
@@ -312,13 +357,29 @@ impl<'a> Cursor<'a> {
         if address != 0 && file.object().seek_kind() == Seek::No {
             return Err(Errno::ESPIPE);
         }
-        let start = if address == 0 { file.position() as i64 } else { user::get::<i64>(address)? };
-        if start < 0 { Err(Errno::EINVAL) } else { Ok(Self { file, address, start }) }
+        let start = if address == 0 {
+            file.position() as i64
+        } else {
+            user::get::<i64>(address)?
+        };
+        if start < 0 {
+            Err(Errno::EINVAL)
+        } else {
+            Ok(Self {
+                file,
+                address,
+                start,
+            })
+        }
     }
 
     fn moved(&self, by: u64) -> Result<()> {
         let end = self.start.saturating_add_unsigned(by);
-        if self.address == 0 { self.file.seek(end, linux::SEEK_SET).map(drop) } else { user::put(self.address, end) }
+        if self.address == 0 {
+            self.file.seek(end, linux::SEEK_SET).map(drop)
+        } else {
+            user::put(self.address, end)
+        }
     }
 }
 
@@ -329,7 +390,11 @@ pub fn sendfile(out: u64, input: u64, offset: u64, count: u64) -> Result<u64> {
         return Err(Errno::EBADF);
     }
     if from.object().seek_kind() == Seek::No {
-        return Err(if offset == 0 { Errno::EINVAL } else { Errno::ESPIPE });
+        return Err(if offset == 0 {
+            Errno::EINVAL
+        } else {
+            Errno::ESPIPE
+        });
     }
     if to.flags() & linux::O_APPEND != 0 {
         return Err(Errno::EINVAL);
@@ -342,7 +407,14 @@ pub fn sendfile(out: u64, input: u64, offset: u64, count: u64) -> Result<u64> {
 }
 
 /// Copies between files.
-pub fn copy_file_range(input: u64, in_offset: u64, out: u64, out_offset: u64, len: u64, flags: u64) -> Result<u64> {
+pub fn copy_file_range(
+    input: u64,
+    in_offset: u64,
+    out: u64,
+    out_offset: u64,
+    len: u64,
+    flags: u64,
+) -> Result<u64> {
     if flags != 0 {
         return Err(Errno::EINVAL);
     }
@@ -357,10 +429,17 @@ pub fn copy_file_range(input: u64, in_offset: u64, out: u64, out_offset: u64, le
     if !from.readable() || !to.writable() || to.flags() & linux::O_APPEND != 0 {
         return Err(Errno::EBADF);
     }
-    let (source, target) = (Cursor::new(&from, in_offset)?, Cursor::new(&to, out_offset)?);
+    let (source, target) = (
+        Cursor::new(&from, in_offset)?,
+        Cursor::new(&to, out_offset)?,
+    );
     let len = useful(&from, len.min(MAX_COUNT), Some(source.start));
-    let overlap = source.start < target.start.saturating_add_unsigned(len) && target.start < source.start.saturating_add_unsigned(len);
-    let same = from.node().zip(to.node()).is_some_and(|(a, b)| unik_fs::inode::same(&*a, &*b));
+    let overlap = source.start < target.start.saturating_add_unsigned(len)
+        && target.start < source.start.saturating_add_unsigned(len);
+    let same = from
+        .node()
+        .zip(to.node())
+        .is_some_and(|(a, b)| unik_fs::inode::same(&*a, &*b));
     if same && overlap && len > 0 {
         return Err(Errno::EINVAL);
     }
@@ -371,7 +450,14 @@ pub fn copy_file_range(input: u64, in_offset: u64, out: u64, out_offset: u64, le
 }
 
 /// Moving pages between pipes is not done; callers fall back to read and write.
-pub fn splice(input: u64, _in_offset: u64, out: u64, _out_offset: u64, _len: u64, _flags: u64) -> Result<u64> {
+pub fn splice(
+    input: u64,
+    _in_offset: u64,
+    out: u64,
+    _out_offset: u64,
+    _len: u64,
+    _flags: u64,
+) -> Result<u64> {
     file(input)?;
     file(out)?;
     Err(Errno::EINVAL)

@@ -10,13 +10,20 @@ use linux_raw_sys::general as linux;
 use unik_abi::layout::USER_TOP;
 use unik_fs::inode::Mapping;
 
-const PROT_KNOWN: u32 = linux::PROT_READ | linux::PROT_WRITE | linux::PROT_EXEC | linux::PROT_SEM | linux::PROT_GROWSDOWN | linux::PROT_GROWSUP;
+const PROT_KNOWN: u32 = linux::PROT_READ
+    | linux::PROT_WRITE
+    | linux::PROT_EXEC
+    | linux::PROT_SEM
+    | linux::PROT_GROWSDOWN
+    | linux::PROT_GROWSUP;
 
 fn range(address: u64, len: u64) -> Result<(u64, u64)> {
     if address % PAGE != 0 {
         return Err(Errno::EINVAL);
     }
-    let end = page_up(len).and_then(|len| address.checked_add(len)).ok_or(Errno::ENOMEM)?;
+    let end = page_up(len)
+        .and_then(|len| address.checked_add(len))
+        .ok_or(Errno::ENOMEM)?;
     Ok((address, end))
 }
 
@@ -45,7 +52,11 @@ fn file_area(fd: u64, prot: u32, shared: bool, offset: u64) -> Result<Backing> {
         Mapping::Anonymous => Ok(Backing::Anonymous),
         Mapping::Pages => {
             let path = process::path_of(&node);
-            Ok(Backing::File(Rc::new(FileMapping { node, path, writable: file.writable() })))
+            Ok(Backing::File(Rc::new(FileMapping {
+                node,
+                path,
+                writable: file.writable(),
+            })))
         }
     }
 }
@@ -63,7 +74,11 @@ pub fn mmap(address: u64, len: u64, prot: u64, flags: u64, fd: u64, offset: u64)
         linux::MAP_PRIVATE => false,
         _ => return Err(Errno::EINVAL),
     };
-    let backing = if flags & linux::MAP_ANONYMOUS != 0 { Backing::Anonymous } else { file_area(fd, prot, shared, offset)? };
+    let backing = if flags & linux::MAP_ANONYMOUS != 0 {
+        Backing::Anonymous
+    } else {
+        file_area(fd, prot, shared, offset)?
+    };
     let vma = Vma {
         backing,
         offset,
@@ -90,7 +105,12 @@ pub fn mmap(address: u64, len: u64, prot: u64, flags: u64, fd: u64, offset: u64)
     } else {
         space.find_room(address & !(PAGE - 1), len, flags & linux::MAP_32BIT != 0)?
     };
-    space.map(start, start + len, vma, flags & (linux::MAP_POPULATE | linux::MAP_LOCKED) != 0)?;
+    space.map(
+        start,
+        start + len,
+        vma,
+        flags & (linux::MAP_POPULATE | linux::MAP_LOCKED) != 0,
+    )?;
     Ok(start)
 }
 
@@ -122,18 +142,31 @@ pub fn brk(address: u64) -> Result<u64> {
 /// Resizes or moves a mapping.
 pub fn mremap(old: u64, old_len: u64, new_len: u64, flags: u64, target: u64) -> Result<u64> {
     let flags = flags as u32;
-    let (may_move, fixed) = (flags & linux::MREMAP_MAYMOVE != 0, flags & linux::MREMAP_FIXED != 0);
-    if old % PAGE != 0 || new_len == 0 || flags & !(linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED) != 0 || (fixed && !may_move) {
+    let (may_move, fixed) = (
+        flags & linux::MREMAP_MAYMOVE != 0,
+        flags & linux::MREMAP_FIXED != 0,
+    );
+    if old % PAGE != 0
+        || new_len == 0
+        || flags & !(linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED) != 0
+        || (fixed && !may_move)
+    {
         return Err(Errno::EINVAL);
     }
-    let (old_len, new_len) = (page_up(old_len).ok_or(Errno::EINVAL)?, page_up(new_len).ok_or(Errno::ENOMEM)?);
+    let (old_len, new_len) = (
+        page_up(old_len).ok_or(Errno::EINVAL)?,
+        page_up(new_len).ok_or(Errno::ENOMEM)?,
+    );
     if old_len == 0 || old.checked_add(old_len).is_none_or(|end| end > USER_TOP) {
         return Err(Errno::EINVAL);
     }
     let target = match fixed {
         false => None,
         true => {
-            let end = target.checked_add(new_len).filter(|&end| end <= USER_TOP).ok_or(Errno::EINVAL)?;
+            let end = target
+                .checked_add(new_len)
+                .filter(|&end| end <= USER_TOP)
+                .ok_or(Errno::EINVAL)?;
             if target % PAGE != 0 || target < MIN_ADDRESS || (target < old + old_len && old < end) {
                 return Err(Errno::EINVAL);
             }
@@ -151,7 +184,10 @@ pub fn madvise(address: u64, len: u64, advice: u64) -> Result<u64> {
         // "Free when memory is short": only then.
         linux::MADV_FREE if !frames::are_short() => {}
         linux::MADV_FREE => SPACE.get().discard(start, end)?,
-        linux::MADV_POPULATE_READ | linux::MADV_POPULATE_WRITE => SPACE.get().populate(start, end).map_err(|_| Errno::ENOMEM)?,
+        linux::MADV_POPULATE_READ | linux::MADV_POPULATE_WRITE => SPACE
+            .get()
+            .populate(start, end)
+            .map_err(|_| Errno::ENOMEM)?,
         linux::MADV_NORMAL
         | linux::MADV_RANDOM
         | linux::MADV_SEQUENTIAL
@@ -184,7 +220,11 @@ pub fn msync(address: u64, len: u64, flags: u64) -> Result<u64> {
     if flags & !(both | linux::MS_INVALIDATE) != 0 || flags & both == both {
         return Err(Errno::EINVAL);
     }
-    if SPACE.get().covers(start, end) { Ok(0) } else { Err(Errno::ENOMEM) }
+    if SPACE.get().covers(start, end) {
+        Ok(0)
+    } else {
+        Err(Errno::ENOMEM)
+    }
 }
 
 /// Which pages are resident.
@@ -203,8 +243,14 @@ pub fn mincore(address: u64, len: u64, vector: u64) -> Result<u64> {
 /// Memory is never paged out; locking backs it now.
 pub fn mlock(address: u64, len: u64) -> Result<u64> {
     let start = address & !(PAGE - 1);
-    let (start, end) = range(start, len.checked_add(address - start).ok_or(Errno::EINVAL)?)?;
-    SPACE.get().populate(start, end).map_err(|_| Errno::ENOMEM)?;
+    let (start, end) = range(
+        start,
+        len.checked_add(address - start).ok_or(Errno::EINVAL)?,
+    )?;
+    SPACE
+        .get()
+        .populate(start, end)
+        .map_err(|_| Errno::ENOMEM)?;
     Ok(0)
 }
 
@@ -223,7 +269,11 @@ pub fn munlock(_address: u64, _len: u64) -> Result<u64> {
 
 /// All memory is locked anyway.
 pub fn mlockall(flags: u64) -> Result<u64> {
-    if flags == 0 || flags > 7 { Err(Errno::EINVAL) } else { Ok(0) }
+    if flags == 0 || flags > 7 {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(0)
+    }
 }
 
 /// Undoes mlockall.

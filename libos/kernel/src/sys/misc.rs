@@ -17,14 +17,24 @@ static HOSTNAME: Locked<Option<Vec<u8>>> = Locked::new(None);
 
 /// The host name.
 pub fn hostname() -> Vec<u8> {
-    HOSTNAME.get().clone().unwrap_or_else(|| config::get().hostname.clone())
+    HOSTNAME
+        .get()
+        .clone()
+        .unwrap_or_else(|| config::get().hostname.clone())
 }
 
 /// Name and version.
 pub fn uname(out: u64) -> Result<u64> {
     let mut bytes = [0u8; 390];
     let name = hostname();
-    let fields: [&[u8]; 6] = [b"Linux", &name, RELEASE.as_bytes(), b"#1 SMP Unik", b"x86_64", b"(none)"];
+    let fields: [&[u8]; 6] = [
+        b"Linux",
+        &name,
+        RELEASE.as_bytes(),
+        b"#1 SMP Unik",
+        b"x86_64",
+        b"(none)",
+    ];
     for (chunk, field) in bytes.chunks_exact_mut(65).zip(fields) {
         let len = field.len().min(64);
         chunk[..len].copy_from_slice(&field[..len]);
@@ -74,7 +84,11 @@ pub fn getrusage(who: u64, out: u64) -> Result<u64> {
 }
 
 fn limit(resource: u64) -> Result<usize> {
-    if resource < 16 { Ok(resource as usize) } else { Err(Errno::EINVAL) }
+    if resource < 16 {
+        Ok(resource as usize)
+    } else {
+        Err(Errno::EINVAL)
+    }
 }
 
 /// Reads and sets a limit.
@@ -176,7 +190,11 @@ pub fn prctl(option: u64, a: u64, b: u64, _c: u64, _d: u64) -> Result<u64> {
 
 /// PER_LINUX.
 pub fn personality(persona: u64) -> Result<u64> {
-    if matches!(persona as u32, 0 | u32::MAX) { Ok(0) } else { Err(Errno::EINVAL) }
+    if matches!(persona as u32, 0 | u32::MAX) {
+        Ok(0)
+    } else {
+        Err(Errno::EINVAL)
+    }
 }
 
 /// Makes all threads see memory alike: a flush round reaches every vCPU that runs one.

@@ -32,16 +32,31 @@ pub mod time;
 
 /// The functions of the table by their names, apart from everything else in scope.
 mod calls {
-    pub use super::{event::*, file::*, io::*, names::*, poll::*, stat::*, futex::*, identity::*, memory::*, misc::*, signal::*, socket::*, thread::*, time::*};
+    pub use super::{
+        event::*, file::*, futex::*, identity::*, io::*, memory::*, misc::*, names::*, poll::*,
+        signal::*, socket::*, stat::*, thread::*, time::*,
+    };
 }
 
 macro_rules! call {
-    ($name:ident, $f:ident,) => { calls::$name() };
-    ($name:ident, $f:ident, $a:ident) => { calls::$name($f.rdi) };
-    ($name:ident, $f:ident, $a:ident $b:ident) => { calls::$name($f.rdi, $f.rsi) };
-    ($name:ident, $f:ident, $a:ident $b:ident $c:ident) => { calls::$name($f.rdi, $f.rsi, $f.rdx) };
-    ($name:ident, $f:ident, $a:ident $b:ident $c:ident $d:ident) => { calls::$name($f.rdi, $f.rsi, $f.rdx, $f.r10) };
-    ($name:ident, $f:ident, $a:ident $b:ident $c:ident $d:ident $e:ident) => { calls::$name($f.rdi, $f.rsi, $f.rdx, $f.r10, $f.r8) };
+    ($name:ident, $f:ident,) => {
+        calls::$name()
+    };
+    ($name:ident, $f:ident, $a:ident) => {
+        calls::$name($f.rdi)
+    };
+    ($name:ident, $f:ident, $a:ident $b:ident) => {
+        calls::$name($f.rdi, $f.rsi)
+    };
+    ($name:ident, $f:ident, $a:ident $b:ident $c:ident) => {
+        calls::$name($f.rdi, $f.rsi, $f.rdx)
+    };
+    ($name:ident, $f:ident, $a:ident $b:ident $c:ident $d:ident) => {
+        calls::$name($f.rdi, $f.rsi, $f.rdx, $f.r10)
+    };
+    ($name:ident, $f:ident, $a:ident $b:ident $c:ident $d:ident $e:ident) => {
+        calls::$name($f.rdi, $f.rsi, $f.rdx, $f.r10, $f.r8)
+    };
     ($name:ident, $f:ident, $a:ident $b:ident $c:ident $d:ident $e:ident $g:ident) => {
         calls::$name($f.rdi, $f.rsi, $f.rdx, $f.r10, $f.r8, $f.r9)
     };
@@ -95,8 +110,16 @@ fn missing(number: u64, rip: u64) -> Result<u64> {
     };
     if first {
         let name = row.map_or("unknown", |row| row.name);
-        let why = row.map_or("no such system call", |row| if row.note.is_empty() { "not implemented" } else { row.note });
-        crate::console::warn(&format!("system call {name} ({number}) at {rip:#x} answered ENOSYS: {why}"));
+        let why = row.map_or("no such system call", |row| {
+            if row.note.is_empty() {
+                "not implemented"
+            } else {
+                row.note
+            }
+        });
+        crate::console::warn(&format!(
+            "system call {name} ({number}) at {rip:#x} answered ENOSYS: {why}"
+        ));
     }
     Err(Errno::ENOSYS)
 }
@@ -114,7 +137,15 @@ pub fn print_summary() {
     let counts = core::mem::take(&mut *COUNTS.get());
     let reported = core::mem::take(&mut *REPORTED.get());
     for (number, count) in counts {
-        line(number, count, if reported.contains_key(&number) { " (not implemented: ENOSYS)" } else { "" });
+        line(
+            number,
+            count,
+            if reported.contains_key(&number) {
+                " (not implemented: ENOSYS)"
+            } else {
+                ""
+            },
+        );
     }
 }
 

@@ -10,7 +10,9 @@ const REMOVE_DIR: u64 = linux::AT_REMOVEDIR as u64;
 
 /// Makes a directory.
 pub fn mkdirat(dir: u64, path: u64, mode: u64) -> Result<u64> {
-    vfs().mkdir(dir as i32, &user::path(path)?, mode as u32).map(|()| 0)
+    vfs()
+        .mkdir(dir as i32, &user::path(path)?, mode as u32)
+        .map(|()| 0)
 }
 
 /// Makes a directory.
@@ -21,7 +23,9 @@ pub fn mkdir(path: u64, mode: u64) -> Result<u64> {
 /// Makes a file, FIFO or device node.
 pub fn mknodat(dir: u64, path: u64, mode: u64, dev: u64) -> Result<u64> {
     let cut = dev as u32 as u64;
-    vfs().mknod(dir as i32, &user::path(path)?, mode as u32, cut).map(|()| 0)
+    vfs()
+        .mknod(dir as i32, &user::path(path)?, mode as u32, cut)
+        .map(|()| 0)
 }
 
 /// Makes a file, FIFO or device node.
@@ -31,7 +35,9 @@ pub fn mknod(path: u64, mode: u64, dev: u64) -> Result<u64> {
 
 /// Removes a name.
 pub fn unlinkat(dir: u64, path: u64, flags: u64) -> Result<u64> {
-    vfs().unlink(dir as i32, &user::path(path)?, flags as u32).map(|()| 0)
+    vfs()
+        .unlink(dir as i32, &user::path(path)?, flags as u32)
+        .map(|()| 0)
 }
 
 /// Removes a name of a file.
@@ -47,7 +53,9 @@ pub fn rmdir(path: u64) -> Result<u64> {
 /// Moves a name, with flags.
 pub fn renameat2(old_dir: u64, old: u64, new_dir: u64, new: u64, flags: u64) -> Result<u64> {
     let (old, new) = (user::path(old)?, user::path(new)?);
-    vfs().rename((old_dir as i32, &old), (new_dir as i32, &new), flags as u32).map(|()| 0)
+    vfs()
+        .rename((old_dir as i32, &old), (new_dir as i32, &new), flags as u32)
+        .map(|()| 0)
 }
 
 /// Moves a name.
@@ -63,7 +71,9 @@ pub fn rename(old: u64, new: u64) -> Result<u64> {
 /// Gives a file another name.
 pub fn linkat(old_dir: u64, old: u64, new_dir: u64, new: u64, flags: u64) -> Result<u64> {
     let (old, new) = (user::path(old)?, user::path(new)?);
-    vfs().link((old_dir as i32, &old), (new_dir as i32, &new), flags as u32).map(|()| 0)
+    vfs()
+        .link((old_dir as i32, &old), (new_dir as i32, &new), flags as u32)
+        .map(|()| 0)
 }
 
 /// Gives a file another name.
@@ -161,9 +171,23 @@ pub fn umount2(_target: u64, _flags: u64) -> Result<u64> {
 }
 
 /// There are no file handles.
-pub fn name_to_handle_at(dir: u64, path: u64, _handle: u64, _mount: u64, flags: u64) -> Result<u64> {
+pub fn name_to_handle_at(
+    dir: u64,
+    path: u64,
+    _handle: u64,
+    _mount: u64,
+    flags: u64,
+) -> Result<u64> {
     let path = user::path(path)?;
-    let follow = if flags as u32 & linux::AT_SYMLINK_FOLLOW == 0 { linux::AT_SYMLINK_NOFOLLOW } else { 0 };
-    vfs().find(dir as i32, &path, flags as u32 & linux::AT_EMPTY_PATH | follow)?;
+    let follow = if flags as u32 & linux::AT_SYMLINK_FOLLOW == 0 {
+        linux::AT_SYMLINK_NOFOLLOW
+    } else {
+        0
+    };
+    vfs().find(
+        dir as i32,
+        &path,
+        flags as u32 & linux::AT_EMPTY_PATH | follow,
+    )?;
     Err(Errno::EOPNOTSUPP)
 }

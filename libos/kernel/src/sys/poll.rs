@@ -30,12 +30,20 @@ enum Until {
 impl Until {
     /// From a relative time.
     fn after(ns: u64) -> Self {
-        if ns == 0 { Self::Now } else { Self::Deadline(Some(time::now().saturating_add(ns))) }
+        if ns == 0 {
+            Self::Now
+        } else {
+            Self::Deadline(Some(time::now().saturating_add(ns)))
+        }
     }
 
     /// From a `struct timespec`; null: never.
     fn from_timespec(address: u64) -> Result<Self> {
-        if address == 0 { Ok(Self::Deadline(None)) } else { read_timespec(address).map(Self::after) }
+        if address == 0 {
+            Ok(Self::Deadline(None))
+        } else {
+            read_timespec(address).map(Self::after)
+        }
     }
 
     /// From milliseconds; negative: never.
@@ -55,13 +63,22 @@ impl Until {
 }
 
 /// Repeats `look` until it finds something (not `None`) or the time is over (`Ok(None)`); waits on `files` in between.
-fn until_ready<T>(files: &[(Rc<OpenFile>, u32)], until: Until, mut look: impl FnMut() -> Option<T>) -> Result<Option<T>> {
+fn until_ready<T>(
+    files: &[(Rc<OpenFile>, u32)],
+    until: Until,
+    mut look: impl FnMut() -> Option<T>,
+) -> Result<Option<T>> {
     loop {
         if let Some(found) = look() {
             return Ok(Some(found));
         }
-        let Until::Deadline(deadline) = until else { return Ok(None) };
-        let queues: Vec<(&WaitQueue, u32)> = files.iter().filter_map(|(file, mask)| Some((file.object().wait_queue()?, *mask))).collect();
+        let Until::Deadline(deadline) = until else {
+            return Ok(None);
+        };
+        let queues: Vec<(&WaitQueue, u32)> = files
+            .iter()
+            .filter_map(|(file, mask)| Some((file.object().wait_queue()?, *mask)))
+            .collect();
         match wait::on_queues(&queues, deadline) {
             Wake::Event => {}
             Wake::Timeout => return Ok(look()),
@@ -114,22 +131,33 @@ fn wait_poll(array: u64, count: u64, until: Until) -> Result<u64> {
     if count > fds.limit() as u64 {
         return Err(Errno::EINVAL);
     }
-    let entries = user::slice(array, count * POLLFD)?.as_chunks::<{ POLLFD as usize }>().0;
+    let entries = user::slice(array, count * POLLFD)?
+        .as_chunks::<{ POLLFD as usize }>()
+        .0;
     let watched: Vec<Watched> = entries
         .iter()
         .map(|entry| {
             let word = u64::from_le_bytes(*entry);
             let fd = word as i32;
-            Watched { file: pollable(&fds, fd), fd, events: (word >> 32) as u16 as u32 }
+            Watched {
+                file: pollable(&fds, fd),
+                fd,
+                events: (word >> 32) as u16 as u32,
+            }
         })
         .collect();
-    let files: Vec<_> = watched.iter().filter_map(|entry| Some((entry.file.clone()?, entry.events | ready::ERR | ready::HUP))).collect();
+    let files: Vec<_> = watched
+        .iter()
+        .filter_map(|entry| Some((entry.file.clone()?, entry.events | ready::ERR | ready::HUP)))
+        .collect();
     let states = until_ready(&files, until, || {
         let states: Vec<u16> = watched.iter().map(Watched::state).collect();
         states.iter().any(|&state| state != 0).then_some(states)
     })?;
     let states = states.unwrap_or_else(|| alloc::vec![0; watched.len()]);
-    let entries = user::slice_mut(array, count * POLLFD)?.as_chunks_mut::<{ POLLFD as usize }>().0;
+    let entries = user::slice_mut(array, count * POLLFD)?
+        .as_chunks_mut::<{ POLLFD as usize }>()
+        .0;
     for (entry, state) in entries.iter_mut().zip(&states) {
         entry[6..].copy_from_slice(&state.to_le_bytes());
     }
@@ -167,8 +195,16 @@ impl Sets {
         let mut bits = [const { Vec::new() }; 3];
         for (set, &address) in bits.iter_mut().zip(&addresses) {
             for word in 0..words {
-                let bits = if address == 0 { 0 } else { user::get::<u64>(address + word * 8)? };
-                let valid = if (word + 1) * 64 > count { (1u64 << (count % 64)) - 1 } else { u64::MAX };
+                let bits = if address == 0 {
+                    0
+                } else {
+                    user::get::<u64>(address + word * 8)?
+                };
+                let valid = if (word + 1) * 64 > count {
+                    (1u64 << (count % 64)) - 1
+                } else {
+                    u64::MAX
+                };
                 set.push(bits & valid);
             }
         }
@@ -226,9 +262,15 @@ fn wait_select(count: u64, addresses: [u64; 3], until: Until) -> Result<u64> {
     for fd in (0..count as usize).filter(|&fd| sets.wanted(fd) != 0) {
         files.push((fd, pollable(&table, fd as i32).ok_or(Errno::EBADF)?));
     }
-    let waits: Vec<_> = files.iter().map(|(fd, file)| (file.clone(), sets.wanted(*fd) | ready::ERR | ready::HUP)).collect();
-    let found = until_ready(&waits, until, || Some(look_select(&sets, &files)).filter(|found| found.1 > 0))?;
-    let (found, ready_bits) = found.unwrap_or_else(|| (sets.bits.clone().map(|set| alloc::vec![0; set.len()]), 0));
+    let waits: Vec<_> = files
+        .iter()
+        .map(|(fd, file)| (file.clone(), sets.wanted(*fd) | ready::ERR | ready::HUP))
+        .collect();
+    let found = until_ready(&waits, until, || {
+        Some(look_select(&sets, &files)).filter(|found| found.1 > 0)
+    })?;
+    let (found, ready_bits) =
+        found.unwrap_or_else(|| (sets.bits.clone().map(|set| alloc::vec![0; set.len()]), 0));
     sets.write(&found)?;
     Ok(ready_bits)
 }
@@ -242,7 +284,11 @@ pub fn select(count: u64, read: u64, write: u64, except: u64, timeout: u64) -> R
             if seconds < 0 || micros < 0 {
                 return Err(Errno::EINVAL);
             }
-            Until::after((seconds as u64).saturating_mul(SECOND).saturating_add((micros as u64).saturating_mul(1000)))
+            Until::after(
+                (seconds as u64)
+                    .saturating_mul(SECOND)
+                    .saturating_add((micros as u64).saturating_mul(1000)),
+            )
         }
     };
     let result = wait_select(count, [read, write, except], until);
@@ -254,10 +300,19 @@ pub fn select(count: u64, read: u64, write: u64, except: u64, timeout: u64) -> R
 }
 
 /// As select, with a signal mask meanwhile.
-pub fn pselect6(count: u64, read: u64, write: u64, except: u64, timeout: u64, mask: u64) -> Result<u64> {
+pub fn pselect6(
+    count: u64,
+    read: u64,
+    write: u64,
+    except: u64,
+    timeout: u64,
+    mask: u64,
+) -> Result<u64> {
     let until = Until::from_timespec(timeout)?;
     let [mask, size]: [u64; 2] = if mask == 0 { [0, 0] } else { user::get(mask)? };
-    let result = with_mask(mask, size, || wait_select(count, [read, write, except], until));
+    let result = with_mask(mask, size, || {
+        wait_select(count, [read, write, except], until)
+    });
     if timeout != 0 {
         write_timespec(timeout, until.remaining())?;
     }
@@ -274,7 +329,11 @@ pub fn epoll_create1(flags: u64) -> Result<u64> {
 
 /// A new epoll instance.
 pub fn epoll_create(size: u64) -> Result<u64> {
-    if (size as i32) <= 0 { Err(Errno::EINVAL) } else { epoll_create1(0) }
+    if (size as i32) <= 0 {
+        Err(Errno::EINVAL)
+    } else {
+        epoll_create1(0)
+    }
 }
 
 /// Bytes of a `struct epoll_event` (packed on x86-64).
@@ -285,11 +344,16 @@ pub fn epoll_ctl(fd: u64, operation: u64, target: u64, event: u64) -> Result<u64
     let event = if operation as u32 == linux::EPOLL_CTL_DEL {
         Event { events: 0, data: 0 }
     } else {
-        Event { events: user::get(event)?, data: user::get(event + 4)? }
+        Event {
+            events: user::get(event)?,
+            data: user::get(event + 4)?,
+        }
     };
     let (epoll, target_file) = (file(fd)?, file(target)?);
     let epoll = epoll.downcast::<Epoll>().ok_or(Errno::EINVAL)?;
-    epoll.control(operation as u32, target as i32, &target_file, event).map(|()| 0)
+    epoll
+        .control(operation as u32, target as i32, &target_file, event)
+        .map(|()| 0)
 }
 
 fn wait_epoll(fd: u64, events: u64, max: u64, until: Until) -> Result<u64> {
@@ -300,7 +364,11 @@ fn wait_epoll(fd: u64, events: u64, max: u64, until: Until) -> Result<u64> {
     let file = file(fd)?;
     let epoll = file.downcast::<Epoll>().ok_or(Errno::EINVAL)?;
     let max = max.min(4096) as usize;
-    user::check(events, max.min(16) as u64 * EVENT_SIZE, crate::mm::space::Access::Write)?;
+    user::check(
+        events,
+        max.min(16) as u64 * EVENT_SIZE,
+        crate::mm::space::Access::Write,
+    )?;
     let files = [(file.clone(), ready::IN)];
     let found = until_ready(&files, until, || {
         let found = epoll.collect(max);
@@ -321,12 +389,28 @@ pub fn epoll_wait(fd: u64, events: u64, max: u64, timeout: u64) -> Result<u64> {
 }
 
 /// As epoll_wait, with a signal mask meanwhile.
-pub fn epoll_pwait(fd: u64, events: u64, max: u64, timeout: u64, mask: u64, size: u64) -> Result<u64> {
-    with_mask(mask, size, || wait_epoll(fd, events, max, Until::from_milliseconds(timeout)))
+pub fn epoll_pwait(
+    fd: u64,
+    events: u64,
+    max: u64,
+    timeout: u64,
+    mask: u64,
+    size: u64,
+) -> Result<u64> {
+    with_mask(mask, size, || {
+        wait_epoll(fd, events, max, Until::from_milliseconds(timeout))
+    })
 }
 
 /// As epoll_pwait, with a time in nanoseconds.
-pub fn epoll_pwait2(fd: u64, events: u64, max: u64, timeout: u64, mask: u64, size: u64) -> Result<u64> {
+pub fn epoll_pwait2(
+    fd: u64,
+    events: u64,
+    max: u64,
+    timeout: u64,
+    mask: u64,
+    size: u64,
+) -> Result<u64> {
     let until = Until::from_timespec(timeout)?;
     with_mask(mask, size, || wait_epoll(fd, events, max, until))
 }

@@ -11,7 +11,11 @@ const SET_SIZE: u64 = 8;
 
 fn check_signal(number: u64) -> Result<u32> {
     let number = number as u32;
-    if (1..=64).contains(&number) { Ok(number) } else { Err(Errno::EINVAL) }
+    if (1..=64).contains(&number) {
+        Ok(number)
+    } else {
+        Err(Errno::EINVAL)
+    }
 }
 
 /// Reads or changes the action of a signal.
@@ -26,7 +30,13 @@ pub fn rt_sigaction(number: u64, new: u64, old: u64, size: u64) -> Result<u64> {
         if matches!(number, linux::SIGKILL | linux::SIGSTOP) {
             return Err(Errno::EINVAL);
         }
-        signal::set_action(number, Action { mask: action.mask & !UNBLOCKABLE, ..action });
+        signal::set_action(
+            number,
+            Action {
+                mask: action.mask & !UNBLOCKABLE,
+                ..action
+            },
+        );
     }
     user::put_optional(old, previous)?;
     Ok(0)
@@ -183,7 +193,9 @@ fn send(tid: u64, number: u64, info: impl FnOnce(u32) -> Info) -> Result<u64> {
 
 /// Sends a signal to a thread.
 pub fn tkill(tid: u64, number: u64) -> Result<u64> {
-    send(tid, number, |number| Info::user(number, signal::SI_TKILL, PID))
+    send(tid, number, |number| {
+        Info::user(number, signal::SI_TKILL, PID)
+    })
 }
 
 /// Sends a signal to a thread of a process.

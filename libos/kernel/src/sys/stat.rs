@@ -15,7 +15,11 @@ const NO_FOLLOW: u64 = linux::AT_SYMLINK_NOFOLLOW as u64;
 
 /// A path argument, which may be null where `AT_EMPTY_PATH` allows an empty one.
 fn path_or_empty(path: u64, flags: u64) -> Result<Vec<u8>> {
-    if path == 0 && flags as u32 & linux::AT_EMPTY_PATH != 0 { Ok(Vec::new()) } else { user::path(path) }
+    if path == 0 && flags as u32 & linux::AT_EMPTY_PATH != 0 {
+        Ok(Vec::new())
+    } else {
+        user::path(path)
+    }
 }
 
 fn look(dir: u64, path: u64, flags: u64) -> Result<Metadata> {
@@ -28,7 +32,24 @@ fn put_stat(out: u64, meta: &Metadata) -> Result<u64> {
     let ([a, an], [m, mn], [c, cn]) = (time(meta.atime), time(meta.mtime), time(meta.ctime));
     let owner = meta.mode as u64 | (meta.uid as u64) << 32;
     let words: [u64; 18] = [
-        meta.dev, meta.ino, meta.nlink, owner, meta.gid as u64, meta.rdev, meta.size, meta.blksize as u64, meta.blocks, a, an, m, mn, c, cn, 0, 0, 0,
+        meta.dev,
+        meta.ino,
+        meta.nlink,
+        owner,
+        meta.gid as u64,
+        meta.rdev,
+        meta.size,
+        meta.blksize as u64,
+        meta.blocks,
+        a,
+        an,
+        m,
+        mn,
+        c,
+        cn,
+        0,
+        0,
+        0,
     ];
     user::put(out, words).map(|()| 0)
 }
@@ -59,9 +80,15 @@ pub fn fstat(fd: u64, out: u64) -> Result<u64> {
 
 /// `struct statx`: 256 bytes.
 pub fn statx(dir: u64, path: u64, flags: u64, mask: u64, out: u64) -> Result<u64> {
-    let known = linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH | linux::AT_NO_AUTOMOUNT | linux::AT_STATX_SYNC_TYPE;
+    let known = linux::AT_SYMLINK_NOFOLLOW
+        | linux::AT_EMPTY_PATH
+        | linux::AT_NO_AUTOMOUNT
+        | linux::AT_STATX_SYNC_TYPE;
     let sync = flags as u32 & linux::AT_STATX_SYNC_TYPE;
-    if flags as u32 & !known != 0 || sync == linux::AT_STATX_SYNC_TYPE || mask as u32 & linux::STATX__RESERVED != 0 {
+    if flags as u32 & !known != 0
+        || sync == linux::AT_STATX_SYNC_TYPE
+        || mask as u32 & linux::STATX__RESERVED != 0
+    {
         return Err(Errno::EINVAL);
     }
     let meta = look(dir, path, flags & !(linux::AT_STATX_SYNC_TYPE as u64))?;
@@ -69,11 +96,19 @@ pub fn statx(dir: u64, path: u64, flags: u64, mask: u64, out: u64) -> Result<u64
     let major = |dev: u64| dev >> 8 & 0xfff | dev >> 32 & 0xffff_f000;
     let minor = |dev: u64| dev & 0xff | dev >> 12 & 0xffff_ff00;
     let mut words = [0u64; 32];
-    words[0] = pair((linux::STATX_BASIC_STATS | linux::STATX_BTIME | linux::STATX_MNT_ID) as u64, meta.blksize as u64);
+    words[0] = pair(
+        (linux::STATX_BASIC_STATS | linux::STATX_BTIME | linux::STATX_MNT_ID) as u64,
+        meta.blksize as u64,
+    );
     words[2] = pair(meta.nlink, meta.uid as u64);
     words[3] = pair(meta.gid as u64, meta.mode as u64);
     (words[4], words[5], words[6]) = (meta.ino, meta.size, meta.blocks);
-    for (at, time) in [(8, meta.atime), (10, meta.btime), (12, meta.ctime), (14, meta.mtime)] {
+    for (at, time) in [
+        (8, meta.atime),
+        (10, meta.btime),
+        (12, meta.ctime),
+        (14, meta.mtime),
+    ] {
         (words[at], words[at + 1]) = (time.sec as u64, time.nsec as u64);
     }
     words[16] = pair(major(meta.rdev), minor(meta.rdev));
@@ -84,7 +119,14 @@ pub fn statx(dir: u64, path: u64, flags: u64, mask: u64, out: u64) -> Result<u64
 
 /// Whether a path may be used so, with flags.
 pub fn faccessat2(dir: u64, path: u64, mode: u64, flags: u64) -> Result<u64> {
-    vfs().access(dir as i32, &path_or_empty(path, flags)?, mode as u32, flags as u32).map(|()| 0)
+    vfs()
+        .access(
+            dir as i32,
+            &path_or_empty(path, flags)?,
+            mode as u32,
+            flags as u32,
+        )
+        .map(|()| 0)
 }
 
 /// Whether a path may be used so.
@@ -102,7 +144,14 @@ pub fn fchmodat2(dir: u64, path: u64, mode: u64, flags: u64) -> Result<u64> {
     if flags as u32 & !(linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    vfs().chmod(dir as i32, &path_or_empty(path, flags)?, mode as u32, flags as u32).map(|()| 0)
+    vfs()
+        .chmod(
+            dir as i32,
+            &path_or_empty(path, flags)?,
+            mode as u32,
+            flags as u32,
+        )
+        .map(|()| 0)
 }
 
 /// Changes permission bits.
@@ -128,7 +177,14 @@ fn owner(uid: u64, gid: u64) -> (Option<u32>, Option<u32>) {
 
 /// Changes owner and group.
 pub fn fchownat(dir: u64, path: u64, uid: u64, gid: u64, flags: u64) -> Result<u64> {
-    vfs().chown(dir as i32, &path_or_empty(path, flags)?, owner(uid, gid), flags as u32).map(|()| 0)
+    vfs()
+        .chown(
+            dir as i32,
+            &path_or_empty(path, flags)?,
+            owner(uid, gid),
+            flags as u32,
+        )
+        .map(|()| 0)
 }
 
 /// Changes owner and group.
@@ -152,21 +208,39 @@ fn set_time(address: u64) -> Result<SetTime> {
     Ok(match nsec {
         n if n == linux::UTIME_NOW as i64 => SetTime::Now,
         n if n == linux::UTIME_OMIT as i64 => SetTime::Keep,
-        0..1_000_000_000 => SetTime::To(Time { sec, nsec: nsec as u32 }),
+        0..1_000_000_000 => SetTime::To(Time {
+            sec,
+            nsec: nsec as u32,
+        }),
         _ => return Err(Errno::EINVAL),
     })
 }
 
 /// Sets access and modification time.
 pub fn utimensat(dir: u64, path: u64, times: u64, flags: u64) -> Result<u64> {
-    let times = if times == 0 { (SetTime::Now, SetTime::Now) } else { (set_time(times)?, set_time(times + 16)?) };
+    let times = if times == 0 {
+        (SetTime::Now, SetTime::Now)
+    } else {
+        (set_time(times)?, set_time(times + 16)?)
+    };
     if path == 0 && flags as u32 & linux::AT_EMPTY_PATH == 0 {
         if dir as i32 == linux::AT_FDCWD {
             return Err(Errno::EFAULT);
         }
-        return if flags == 0 { vfs().futimens(dir as i32, times).map(|()| 0) } else { Err(Errno::EINVAL) };
+        return if flags == 0 {
+            vfs().futimens(dir as i32, times).map(|()| 0)
+        } else {
+            Err(Errno::EINVAL)
+        };
     }
-    vfs().utimens(dir as i32, &path_or_empty(path, flags)?, times, flags as u32).map(|()| 0)
+    vfs()
+        .utimens(
+            dir as i32,
+            &path_or_empty(path, flags)?,
+            times,
+            flags as u32,
+        )
+        .map(|()| 0)
 }
 
 /// A pair of `struct timeval`; null: now.
@@ -176,7 +250,14 @@ fn read_timevals(times: u64) -> Result<(SetTime, SetTime)> {
     }
     let time = |address| {
         let [sec, usec]: [i64; 2] = user::get(address)?;
-        if (0..1_000_000).contains(&usec) { Ok(SetTime::To(Time { sec, nsec: usec as u32 * 1000 })) } else { Err(Errno::EINVAL) }
+        if (0..1_000_000).contains(&usec) {
+            Ok(SetTime::To(Time {
+                sec,
+                nsec: usec as u32 * 1000,
+            }))
+        } else {
+            Err(Errno::EINVAL)
+        }
     };
     Ok((time(times)?, time(times + 16)?))
 }
@@ -187,7 +268,9 @@ pub fn futimesat(dir: u64, path: u64, times: u64) -> Result<u64> {
     if path == 0 {
         return vfs().futimens(dir as i32, times).map(|()| 0);
     }
-    vfs().utimens(dir as i32, &user::path(path)?, times, 0).map(|()| 0)
+    vfs()
+        .utimens(dir as i32, &user::path(path)?, times, 0)
+        .map(|()| 0)
 }
 
 /// Sets access and modification time, microseconds.
@@ -201,9 +284,20 @@ pub fn utime(path: u64, times: u64) -> Result<u64> {
         (SetTime::Now, SetTime::Now)
     } else {
         let [access, change]: [i64; 2] = user::get(times)?;
-        (SetTime::To(Time { sec: access, nsec: 0 }), SetTime::To(Time { sec: change, nsec: 0 }))
+        (
+            SetTime::To(Time {
+                sec: access,
+                nsec: 0,
+            }),
+            SetTime::To(Time {
+                sec: change,
+                nsec: 0,
+            }),
+        )
     };
-    vfs().utimens(linux::AT_FDCWD, &user::path(path)?, times, 0).map(|()| 0)
+    vfs()
+        .utimens(linux::AT_FDCWD, &user::path(path)?, times, 0)
+        .map(|()| 0)
 }
 
 /// Sets the size of a file.
@@ -261,8 +355,18 @@ fn by_fd(fd: u64) -> Result<Node> {
 }
 
 fn xattr_name(name: u64) -> Result<Vec<u8>> {
-    let name = user::string(name, 255).map_err(|error| if error == Errno::ENAMETOOLONG { Errno::ERANGE } else { error })?;
-    if name.is_empty() { Err(Errno::ERANGE) } else { Ok(name) }
+    let name = user::string(name, 255).map_err(|error| {
+        if error == Errno::ENAMETOOLONG {
+            Errno::ERANGE
+        } else {
+            error
+        }
+    })?;
+    if name.is_empty() {
+        Err(Errno::ERANGE)
+    } else {
+        Ok(name)
+    }
 }
 
 /// Stores an answer; with size 0 only tells its length.
@@ -288,7 +392,8 @@ fn write_attribute(node: &Node, name: u64, value: u64, size: u64, flags: u64) ->
     if size > 65536 {
         return Err(Errno::E2BIG);
     }
-    node.set_xattr(&name, user::slice(value, size)?, flags as u32).map(|()| 0)
+    node.set_xattr(&name, user::slice(value, size)?, flags as u32)
+        .map(|()| 0)
 }
 
 /// Reads an extended attribute.
@@ -338,12 +443,16 @@ pub fn flistxattr(fd: u64, list: u64, size: u64) -> Result<u64> {
 
 /// Removes an extended attribute.
 pub fn removexattr(path: u64, name: u64) -> Result<u64> {
-    by_path(path, 0)?.remove_xattr(&xattr_name(name)?).map(|()| 0)
+    by_path(path, 0)?
+        .remove_xattr(&xattr_name(name)?)
+        .map(|()| 0)
 }
 
 /// Removes an extended attribute of a link itself.
 pub fn lremovexattr(path: u64, name: u64) -> Result<u64> {
-    by_path(path, NO_FOLLOW)?.remove_xattr(&xattr_name(name)?).map(|()| 0)
+    by_path(path, NO_FOLLOW)?
+        .remove_xattr(&xattr_name(name)?)
+        .map(|()| 0)
 }
 
 /// Removes an extended attribute of an open file.

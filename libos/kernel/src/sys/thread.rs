@@ -21,7 +21,9 @@ const THREAD_FLAGS: u32 = linux::CLONE_VM | linux::CLONE_SIGHAND | linux::CLONE_
 pub fn clone(flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) -> Result<u64> {
     let flags = flags as u32;
     if flags & THREAD_FLAGS != THREAD_FLAGS {
-        crate::console::warn("the program tried to start another process (fork, vfork or posix_spawn): one image is one process, so this answered ENOSYS");
+        crate::console::warn(
+            "the program tried to start another process (fork, vfork or posix_spawn): one image is one process, so this answered ENOSYS",
+        );
         return Err(Errno::ENOSYS);
     }
     if flags & linux::CLONE_SETTLS != 0 && tls >= USER_TOP {
@@ -35,7 +37,11 @@ pub fn clone(flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) 
     if stack != 0 {
         frame.rsp = stack;
     }
-    let fs_base = if flags & linux::CLONE_SETTLS != 0 { tls } else { arch::fs_base() };
+    let fs_base = if flags & linux::CLONE_SETTLS != 0 {
+        tls
+    } else {
+        arch::fs_base()
+    };
     let mut vector_state = fpu::State::new();
     vector_state.save();
     let tid = sched::new_tid();
@@ -68,7 +74,9 @@ pub fn exit(code: u64) -> Result<u64> {
         futex::wake_waiters(word, 1, futex::MATCH_ANY);
     }
     let process = process::get();
-    process.past_ticks.set(process.past_ticks.get() + thread.cpu_ticks());
+    process
+        .past_ticks
+        .set(process.past_ticks.get() + thread.cpu_ticks());
     drop(process);
     sched::exit_current()
 }
@@ -106,7 +114,9 @@ fn with_thread<T>(tid: u64, action: impl FnOnce(&Thread) -> T) -> Result<T> {
     if tid == 0 {
         return Ok(action(sched::current()));
     }
-    sched::find(tid as u32).map(|thread| action(&thread)).ok_or(Errno::ESRCH)
+    sched::find(tid as u32)
+        .map(|thread| action(&thread))
+        .ok_or(Errno::ESRCH)
 }
 
 /// Thread pointer.
@@ -142,7 +152,11 @@ fn all_vcpus() -> u64 {
 /// Restricts a thread to vCPUs.
 pub fn sched_setaffinity(tid: u64, size: u64, mask: u64) -> Result<u64> {
     let bytes = user::slice(mask, size.min(8))?;
-    let wanted = bytes.iter().rev().fold(0u64, |mask, &byte| mask << 8 | byte as u64) & all_vcpus();
+    let wanted = bytes
+        .iter()
+        .rev()
+        .fold(0u64, |mask, &byte| mask << 8 | byte as u64)
+        & all_vcpus();
     if wanted == 0 {
         return Err(Errno::EINVAL);
     }
@@ -185,7 +199,11 @@ pub fn sched_getscheduler(tid: u64) -> Result<u64> {
 /// Priority: 0 for the ordinary policies.
 pub fn sched_setparam(tid: u64, param: u64) -> Result<u64> {
     with_thread(tid, |_| ())?;
-    if user::get::<i32>(param)? == 0 { Ok(0) } else { Err(Errno::EINVAL) }
+    if user::get::<i32>(param)? == 0 {
+        Ok(0)
+    } else {
+        Err(Errno::EINVAL)
+    }
 }
 
 /// Priority 0.
@@ -219,7 +237,11 @@ pub fn sched_rr_get_interval(tid: u64, out: u64) -> Result<u64> {
 /// Nice value, as getpriority encodes it (20 - nice).
 pub fn getpriority(which: u64, who: u64) -> Result<u64> {
     if which != 0 {
-        return Err(if which <= 2 { Errno::ESRCH } else { Errno::EINVAL });
+        return Err(if which <= 2 {
+            Errno::ESRCH
+        } else {
+            Errno::EINVAL
+        });
     }
     let tid = if who == PID as u64 { 0 } else { who };
     with_thread(tid, |thread| (20 - thread.nice.get()) as u64)
@@ -230,7 +252,11 @@ pub fn setpriority(which: u64, who: u64, value: u64) -> Result<u64> {
     if which > 2 {
         return Err(Errno::EINVAL);
     }
-    let tid = if which != 0 || who == PID as u64 { 0 } else { who };
+    let tid = if which != 0 || who == PID as u64 {
+        0
+    } else {
+        who
+    };
     with_thread(tid, |thread| thread.nice.set((value as i32).clamp(-20, 19)))?;
     Ok(0)
 }

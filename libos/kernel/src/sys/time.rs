@@ -21,7 +21,9 @@ pub fn read_timespec(address: u64) -> Result<u64> {
     if seconds < 0 || !(0..SECOND as i64).contains(&nanoseconds) {
         return Err(Errno::EINVAL);
     }
-    Ok((seconds as u64).saturating_mul(SECOND).saturating_add(nanoseconds as u64))
+    Ok((seconds as u64)
+        .saturating_mul(SECOND)
+        .saturating_add(nanoseconds as u64))
 }
 
 /// Writes nanoseconds as a `struct timespec`.
@@ -35,7 +37,11 @@ pub fn deadline_from(absolute: u64, realtime: bool) -> u64 {
         return absolute;
     }
     let now = time::realtime();
-    if absolute >= now { time::now().saturating_add(absolute - now) } else { 0 }
+    if absolute >= now {
+        time::now().saturating_add(absolute - now)
+    } else {
+        0
+    }
 }
 
 /// CPU time of one thread, nanoseconds.
@@ -45,7 +51,9 @@ fn thread_time() -> u64 {
 
 fn read_clock(clock: u64) -> Result<u64> {
     Ok(match clock as u32 {
-        linux::CLOCK_REALTIME | linux::CLOCK_REALTIME_COARSE | linux::CLOCK_REALTIME_ALARM => time::realtime(),
+        linux::CLOCK_REALTIME | linux::CLOCK_REALTIME_COARSE | linux::CLOCK_REALTIME_ALARM => {
+            time::realtime()
+        }
         linux::CLOCK_TAI => time::realtime() + 37 * SECOND,
         linux::CLOCK_MONOTONIC
         | linux::CLOCK_MONOTONIC_RAW
@@ -57,8 +65,14 @@ fn read_clock(clock: u64) -> Result<u64> {
         // clock_getcpuclockid and pthread_getcpuclockid: ~pid << 3 | kind.
         other if other as i32 & 4 == 4 && (other as i32) < 0 => {
             let tid = !(other as i32 >> 3) as u32;
-            let thread = if tid == 0 { None } else { Some(sched::find(tid).ok_or(Errno::EINVAL)?) };
-            time::ticks_to_ns(thread.map_or_else(|| sched::current().cpu_ticks(), |thread| thread.cpu_ticks()))
+            let thread = if tid == 0 {
+                None
+            } else {
+                Some(sched::find(tid).ok_or(Errno::EINVAL)?)
+            };
+            time::ticks_to_ns(
+                thread.map_or_else(|| sched::current().cpu_ticks(), |thread| thread.cpu_ticks()),
+            )
         }
         other if (other as i32) < 0 => process::cpu_time(),
         _ => return Err(Errno::EINVAL),
@@ -183,7 +197,11 @@ impl Alarm {
 
     /// Time left and interval, nanoseconds; (0, interval) when not armed.
     fn remaining(&self) -> (u64, u64) {
-        let left = if self.pending.get().is_some() { self.deadline.get().saturating_sub(time::now()).max(1) } else { 0 };
+        let left = if self.pending.get().is_some() {
+            self.deadline.get().saturating_sub(time::now()).max(1)
+        } else {
+            0
+        };
         (left, self.interval.get())
     }
 
@@ -233,7 +251,9 @@ fn read_pair(address: u64) -> Result<(u64, u64)> {
 pub fn timer_create(clock: u64, event: u64, out: u64) -> Result<u64> {
     read_clock(clock)?;
     let mut alarms = ALARMS.get();
-    let id = (0..).find(|id| !alarms.contains_key(id)).ok_or(Errno::EAGAIN)?;
+    let id = (0..)
+        .find(|id| !alarms.contains_key(id))
+        .ok_or(Errno::EAGAIN)?;
     let (value, number, notify, tid) = if event == 0 {
         (id as u64, linux::SIGALRM, linux::SIGEV_SIGNAL, 0)
     } else {
@@ -250,7 +270,10 @@ pub fn timer_create(clock: u64, event: u64, out: u64) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let realtime = clock as u32 == linux::CLOCK_REALTIME;
-    alarms.insert(id, Alarm::new(Info::timer(number, id, value), target, realtime));
+    alarms.insert(
+        id,
+        Alarm::new(Info::timer(number, id, value), target, realtime),
+    );
     drop(alarms);
     user::put(out, id).map(|()| 0)
 }
@@ -298,13 +321,25 @@ pub fn timer_delete(id: u64) -> Result<u64> {
 }
 
 fn interval_timer(which: u64) -> Result<Rc<Alarm>> {
-    let signal = *[linux::SIGALRM, linux::SIGVTALRM, linux::SIGPROF].get(which as usize).ok_or(Errno::EINVAL)?;
+    let signal = *[linux::SIGALRM, linux::SIGVTALRM, linux::SIGPROF]
+        .get(which as usize)
+        .ok_or(Errno::EINVAL)?;
     let mut intervals = INTERVALS.get();
-    Ok(intervals[which as usize].get_or_insert_with(|| Alarm::new(Info::kernel(signal), Some(0), false)).clone())
+    Ok(intervals[which as usize]
+        .get_or_insert_with(|| Alarm::new(Info::kernel(signal), Some(0), false))
+        .clone())
 }
 
 fn write_interval(address: u64, (left, interval): (u64, u64)) -> Result<()> {
-    user::put(address, [interval / SECOND, interval % SECOND / 1000, left / SECOND, left % SECOND / 1000])
+    user::put(
+        address,
+        [
+            interval / SECOND,
+            interval % SECOND / 1000,
+            left / SECOND,
+            left % SECOND / 1000,
+        ],
+    )
 }
 
 /// Arms an interval timer.
@@ -314,10 +349,17 @@ pub fn setitimer(which: u64, new: u64, old: u64) -> Result<u64> {
     if new != 0 {
         let [interval, interval_us, value, value_us]: [i64; 4] = user::get(new)?;
         let ns = |seconds: i64, us: i64| {
-            if seconds < 0 || !(0..1_000_000).contains(&us) { Err(Errno::EINVAL) } else { Ok((seconds as u64).saturating_mul(SECOND) + us as u64 * 1000) }
+            if seconds < 0 || !(0..1_000_000).contains(&us) {
+                Err(Errno::EINVAL)
+            } else {
+                Ok((seconds as u64).saturating_mul(SECOND) + us as u64 * 1000)
+            }
         };
         let (interval, value) = (ns(interval, interval_us)?, ns(value, value_us)?);
-        alarm.set((value > 0).then(|| time::now().saturating_add(value)), interval);
+        alarm.set(
+            (value > 0).then(|| time::now().saturating_add(value)),
+            interval,
+        );
     }
     if old != 0 {
         write_interval(old, previous)?;
@@ -334,7 +376,10 @@ pub fn getitimer(which: u64, out: u64) -> Result<u64> {
 pub fn alarm(seconds: u64) -> Result<u64> {
     let alarm = interval_timer(0)?;
     let left = alarm.remaining().0.div_ceil(SECOND);
-    alarm.set((seconds > 0).then(|| time::now().saturating_add((seconds as u32 as u64) * SECOND)), 0);
+    alarm.set(
+        (seconds > 0).then(|| time::now().saturating_add((seconds as u32 as u64) * SECOND)),
+        0,
+    );
     Ok(left)
 }
 

@@ -25,7 +25,11 @@ fn is_realtime(clock: u32) -> bool {
 
 impl Alarm for Clocks {
     fn now(&self, clock: u32) -> u64 {
-        if is_realtime(clock) { time::realtime() } else { time::now() }
+        if is_realtime(clock) {
+            time::realtime()
+        } else {
+            time::now()
+        }
     }
 
     fn arm(&self, timer: &Weak<TimerFd>, clock: u32, at: Option<u64>) {

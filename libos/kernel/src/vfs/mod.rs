@@ -65,7 +65,12 @@ fn build() -> Rc<Vfs> {
     let config = config::get();
     let info = boot::image_info();
     let archive = boot::physical(info.files_paddr, info.files_len);
-    let plan = Plan { archive, pages: frames::stats().1 as u64 / 2, hostname: config.hostname.clone(), resolvers: Vec::new() };
+    let plan = Plan {
+        archive,
+        pages: frames::stats().1 as u64 / 2,
+        hostname: config.hostname.clone(),
+        resolvers: Vec::new(),
+    };
     let vfs = tree::build(system(), fds(), plan);
     if let Some(terminal) = TERMINAL.get().clone() {
         vfs.set_console(terminal);
@@ -87,17 +92,27 @@ pub fn file(fd: u64) -> Result<Rc<OpenFile>> {
 
 /// As [`file`], but not one opened with `O_PATH`.
 pub fn usable(fd: u64) -> Result<Rc<OpenFile>> {
-    file(fd).and_then(|file| if file.path_only() { Err(Errno::EBADF) } else { Ok(file) })
+    file(fd).and_then(|file| {
+        if file.path_only() {
+            Err(Errno::EBADF)
+        } else {
+            Ok(file)
+        }
+    })
 }
 
 /// Enters a new file; `flags` may hold `O_CLOEXEC`.
 pub fn install(file: Rc<OpenFile>, flags: u32) -> Result<u64> {
-    fds().insert(file, flags & linux::O_CLOEXEC != 0).map(|fd| fd as u64)
+    fds()
+        .insert(file, flags & linux::O_CLOEXEC != 0)
+        .map(|fd| fd as u64)
 }
 
 /// The path of an open file, for `/proc/self/maps`.
 pub fn path_of(node: &unik_fs::Node) -> Vec<u8> {
-    vfs().path_of(node).unwrap_or_else(|| b"/memfd (deleted)".to_vec())
+    vfs()
+        .path_of(node)
+        .unwrap_or_else(|| b"/memfd (deleted)".to_vec())
 }
 
 /// Waits until the file's queue speaks of `mask` or `deadline` (nanoseconds since boot) passes.
@@ -113,7 +128,11 @@ pub fn wait_for(file: &OpenFile, mask: u32, deadline: Option<u64>) -> Result<()>
 
 /// Repeats `attempt` until it has something, waiting in between unless the file is non-blocking. No slice of program memory may
 /// live across attempts.
-pub fn blocking<T>(file: &OpenFile, mask: u32, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+pub fn blocking<T>(
+    file: &OpenFile,
+    mask: u32,
+    mut attempt: impl FnMut() -> Result<T>,
+) -> Result<T> {
     loop {
         match attempt() {
             Err(Errno::EAGAIN) if !file.nonblocking() => wait_for(file, mask, None)?,
@@ -140,5 +159,10 @@ impl UserMemory for Memory {
 /// Resource limits as `/proc` shows them: `None` for unlimited.
 pub fn limits() -> Vec<procfs::source::Limit> {
     let finite = |value: u64| (value != u64::MAX).then_some(value);
-    process::get().limits.iter().map(|limit| limit.get()).map(|(soft, hard)| (finite(soft), finite(hard))).collect()
+    process::get()
+        .limits
+        .iter()
+        .map(|limit| limit.get())
+        .map(|(soft, hard)| (finite(soft), finite(hard)))
+        .collect()
 }

@@ -13,7 +13,8 @@ use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 use unik_core::areas::Area;
 use unik_fs::procfs::source::{
-    CpuTimes, Layout, Limit, MachineInfo, MachineMemory, ProcSource, ProcessMemory, Processor, Region, SignalMasks, ThreadInfo, Uname,
+    CpuTimes, Layout, Limit, MachineInfo, MachineMemory, ProcSource, ProcessMemory, Processor,
+    Region, SignalMasks, ThreadInfo, Uname,
 };
 use unik_fs::vfs::AT_FDCWD;
 
@@ -45,12 +46,17 @@ fn describe(thread: &Thread) -> ThreadInfo {
 
 /// Strings, each ended by NUL.
 fn joined(strings: &[Vec<u8>]) -> Vec<u8> {
-    strings.iter().flat_map(|text| text.iter().copied().chain([0])).collect()
+    strings
+        .iter()
+        .flat_map(|text| text.iter().copied().chain([0]))
+        .collect()
 }
 
 /// Device and inode of the program's file, when it is packed.
 fn program_file() -> (u64, u64) {
-    let node = super::vfs().find(AT_FDCWD, &config::get().exe, 0).and_then(unik_fs::walk::Target::into_node);
+    let node = super::vfs()
+        .find(AT_FDCWD, &config::get().exe, 0)
+        .and_then(unik_fs::walk::Target::into_node);
     node.map_or((0, 1), |node| (node.dev(), node.ino()))
 }
 
@@ -87,7 +93,12 @@ fn region(area: &Area<&Vma>, base: u64, program: (u64, u64)) -> Region {
 
 /// Sum of the lengths of the areas that `wanted` holds for.
 fn bytes_of(wanted: impl Fn(&Vma) -> bool) -> u64 {
-    SPACE.get().areas().filter(|area| wanted(area.payload)).map(|area| area.end - area.start).sum()
+    SPACE
+        .get()
+        .areas()
+        .filter(|area| wanted(area.payload))
+        .map(|area| area.end - area.start)
+        .sum()
 }
 
 impl ProcSource for Source {
@@ -100,7 +111,10 @@ impl ProcSource for Source {
     }
 
     fn threads(&self) -> Vec<ThreadInfo> {
-        sched::threads().iter().map(|thread| describe(thread)).collect()
+        sched::threads()
+            .iter()
+            .map(|thread| describe(thread))
+            .collect()
     }
 
     fn set_thread_name(&self, tid: u32, name: &[u8]) -> Result<()> {
@@ -131,8 +145,14 @@ impl ProcSource for Source {
     fn regions(&self) -> Vec<Region> {
         let program = program_file();
         let space = SPACE.get();
-        let base = space.areas().find(|area| matches!(area.payload.backing, Backing::Image(_))).map_or(0, |area| area.start);
-        space.areas().map(|area| region(&area, base, program)).collect()
+        let base = space
+            .areas()
+            .find(|area| matches!(area.payload.backing, Backing::Image(_)))
+            .map_or(0, |area| area.start);
+        space
+            .areas()
+            .map(|area| region(&area, base, program))
+            .collect()
     }
 
     fn resident(&self, region: &Region) -> (u64, u64) {
@@ -143,9 +163,17 @@ impl ProcSource for Source {
                 page += PAGE;
                 continue;
             };
-            let len = if leaf.large { crate::mm::LARGE.min(region.end - page) } else { PAGE };
+            let len = if leaf.large {
+                crate::mm::LARGE.min(region.end - page)
+            } else {
+                PAGE
+            };
             resident += len;
-            own += if leaf.entry & pagetable::OWNED != 0 { len } else { 0 };
+            own += if leaf.entry & pagetable::OWNED != 0 {
+                len
+            } else {
+                0
+            };
             page += len;
         }
         (resident, own)
@@ -160,8 +188,14 @@ impl ProcSource for Source {
             resident,
             resident_peak: resident,
             file: 0,
-            text: bytes_of(|vma| matches!(vma.backing, Backing::Image(_)) && vma.prot & linux::PROT_EXEC != 0),
-            data: bytes_of(|vma| vma.is_anonymous() && vma.prot & linux::PROT_WRITE != 0 && !matches!(vma.backing, Backing::Stack)),
+            text: bytes_of(|vma| {
+                matches!(vma.backing, Backing::Image(_)) && vma.prot & linux::PROT_EXEC != 0
+            }),
+            data: bytes_of(|vma| {
+                vma.is_anonymous()
+                    && vma.prot & linux::PROT_WRITE != 0
+                    && !matches!(vma.backing, Backing::Stack)
+            }),
             stack: bytes_of(|vma| matches!(vma.backing, Backing::Stack)),
             tables: 0,
         }
@@ -181,13 +215,26 @@ impl ProcSource for Source {
         let (start_code, end_code) = bounds(&|vma| image(vma) && vma.prot & linux::PROT_EXEC != 0);
         let (start_data, end_data) = bounds(&|vma| image(vma) && vma.prot & linux::PROT_WRITE != 0);
         let (_, start_stack) = bounds(&|vma| matches!(vma.backing, Backing::Stack));
-        Layout { start_code, end_code, start_data, end_data, start_stack, start_brk: space.heap().0, ..Layout::default() }
+        Layout {
+            start_code,
+            end_code,
+            start_data,
+            end_data,
+            start_stack,
+            start_brk: space.heap().0,
+            ..Layout::default()
+        }
     }
 
     fn machine_memory(&self) -> MachineMemory {
         let (free, total) = frames::stats();
         let (free, total) = (free as u64 * PAGE, total as u64 * PAGE);
-        MachineMemory { total, free, available: free, shared: 0 }
+        MachineMemory {
+            total,
+            free,
+            available: free,
+            shared: 0,
+        }
     }
 
     fn processor(&self) -> Processor {
@@ -199,8 +246,17 @@ impl ProcSource for Source {
         let busy = process::cpu_time();
         let count = smp::count() as u64;
         let idle = (uptime_ns * count).saturating_sub(busy) / count;
-        let cpus = (0..count).map(|_| CpuTimes { user: busy / count, system: 0, idle }).collect();
-        let running = sched::threads().iter().filter(|thread| matches!(thread.state.get(), State::Running | State::Ready)).count();
+        let cpus = (0..count)
+            .map(|_| CpuTimes {
+                user: busy / count,
+                system: 0,
+                idle,
+            })
+            .collect();
+        let running = sched::threads()
+            .iter()
+            .filter(|thread| matches!(thread.state.get(), State::Running | State::Ready))
+            .count();
         MachineInfo {
             uptime_ns,
             boot_time: time::boot_realtime() / 1_000_000_000,
@@ -212,7 +268,11 @@ impl ProcSource for Source {
     }
 
     fn uname(&self) -> Uname {
-        Uname { release: sys::misc::RELEASE.to_string(), version: "#1 SMP Unik".to_string(), hostname: sys::misc::hostname() }
+        Uname {
+            release: sys::misc::RELEASE.to_string(),
+            version: "#1 SMP Unik".to_string(),
+            hostname: sys::misc::hostname(),
+        }
     }
 
     fn set_hostname(&self, name: &[u8]) -> Result<()> {
@@ -225,8 +285,16 @@ impl ProcSource for Source {
     }
 
     fn signals(&self) -> SignalMasks {
-        let set = |wanted: &dyn Fn(u64) -> bool| (1..=64).filter(|&n| wanted(signal::action(n).handler)).fold(0, |set, n| set | signal::bit(n));
-        SignalMasks { pending: 0, ignored: set(&|handler| handler == 1), caught: set(&|handler| handler > 1) }
+        let set = |wanted: &dyn Fn(u64) -> bool| {
+            (1..=64)
+                .filter(|&n| wanted(signal::action(n).handler))
+                .fold(0, |set, n| set | signal::bit(n))
+        };
+        SignalMasks {
+            pending: 0,
+            ignored: set(&|handler| handler == 1),
+            caught: set(&|handler| handler > 1),
+        }
     }
 }
 
@@ -283,18 +351,31 @@ const FEATURES: &[(u32, u8, u32, &str)] = &[
 
 fn text(words: &[u32]) -> String {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    String::from_utf8_lossy(&bytes).trim_matches(['\0', ' ']).to_string()
+    String::from_utf8_lossy(&bytes)
+        .trim_matches(['\0', ' '])
+        .to_string()
 }
 
 fn processor() -> Processor {
     let leaf = |number| crate::boot::cpuid(number, 0).unwrap_or_default();
     let (first, one, sizes) = (leaf(0), leaf(1), leaf(0x8000_0008));
-    let brand: Vec<u32> = (0x8000_0002..=0x8000_0004).map(leaf).flat_map(|leaf| [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx]).collect();
+    let brand: Vec<u32> = (0x8000_0002..=0x8000_0004)
+        .map(leaf)
+        .flat_map(|leaf| [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx])
+        .collect();
     let (family, model) = (one.eax >> 8 & 15, one.eax >> 4 & 15);
     let extended = family == 15 || family == 6;
     let signature = (
-        if family == 15 { family + (one.eax >> 20 & 0xff) } else { family },
-        if extended { model | (one.eax >> 12 & 0xf0) } else { model },
+        if family == 15 {
+            family + (one.eax >> 20 & 0xff)
+        } else {
+            family
+        },
+        if extended {
+            model | (one.eax >> 12 & 0xf0)
+        } else {
+            model
+        },
         one.eax & 15,
     );
     let flags: Vec<&str> = FEATURES

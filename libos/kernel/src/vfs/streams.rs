@@ -38,8 +38,14 @@ pub fn open(fds: &FdTable) -> Option<Rc<Console>> {
     let input: Rc<Input> = Rc::default();
     for fd in 0..3u32 {
         let output = if fd == 2 { 1 } else { 0 };
-        let device = Rc::new(Stream { input: input.clone(), output, fd, queues: console::queues() });
-        let terminal: Option<FindTerminal> = config::get().tty[fd as usize].then(|| Rc::new(terminal_node) as FindTerminal);
+        let device = Rc::new(Stream {
+            input: input.clone(),
+            output,
+            fd,
+            queues: console::queues(),
+        });
+        let terminal: Option<FindTerminal> =
+            config::get().tty[fd as usize].then(|| Rc::new(terminal_node) as FindTerminal);
         let access = match (terminal.is_some(), fd) {
             (true, _) => linux::O_RDWR,
             (false, 0) => linux::O_RDONLY,
@@ -55,7 +61,11 @@ pub fn open(fds: &FdTable) -> Option<Rc<Console>> {
 }
 
 fn terminal_node() -> Option<unik_fs::Node> {
-    super::vfs().find(AT_FDCWD, b"/dev/console", 0).ok()?.into_node().ok()
+    super::vfs()
+        .find(AT_FDCWD, b"/dev/console", 0)
+        .ok()?
+        .into_node()
+        .ok()
 }
 
 impl Stream {
@@ -71,7 +81,10 @@ impl ConsoleDevice for Stream {
         let mut ahead = self.input.bytes.borrow_mut();
         if !ahead.is_empty() {
             let len = out.len().min(ahead.len());
-            out[..len].iter_mut().zip(ahead.drain(..len)).for_each(|(to, from)| *to = from);
+            out[..len]
+                .iter_mut()
+                .zip(ahead.drain(..len))
+                .for_each(|(to, from)| *to = from);
             return Ok(len);
         }
         if self.input.ended.get() {
@@ -104,7 +117,11 @@ impl ConsoleDevice for Stream {
                 Some(len) => ahead.extend(&look[..len]),
             }
         }
-        if ahead.is_empty() { None } else { Some(ahead.len()) }
+        if ahead.is_empty() {
+            None
+        } else {
+            Some(ahead.len())
+        }
     }
 
     fn writable(&self) -> bool {

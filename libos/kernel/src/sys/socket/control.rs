@@ -2,8 +2,8 @@
 
 use crate::errno::{Errno, Result};
 use crate::mm::user;
-use crate::net::socket::SocketFile;
 use crate::net::credentials;
+use crate::net::socket::SocketFile;
 use crate::vfs::{fds, usable};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -30,7 +30,10 @@ const UDP_SEGMENT: u32 = 103;
 const UDP_GRO: u32 = 104;
 
 fn word(data: &[u8], at: usize) -> Result<u32> {
-    data.get(at..).and_then(|rest| rest.first_chunk()).map(|bytes| u32::from_ne_bytes(*bytes)).ok_or(Errno::EINVAL)
+    data.get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .map(|bytes| u32::from_ne_bytes(*bytes))
+        .ok_or(Errno::EINVAL)
 }
 
 /// A number from 0 to 255, as an `int` or a byte; -1: none.
@@ -57,13 +60,24 @@ fn rights(data: &[u8], into: &mut Ancillary) -> Result<()> {
 
 /// SCM_CREDENTIALS: the only process there is may call itself any user.
 fn sender(data: &[u8]) -> Result<Credentials> {
-    let who = Credentials { pid: word(data, 0)? as i32, uid: word(data, 4)?, gid: word(data, 8)? };
-    if who.pid == credentials().pid { Ok(who) } else { Err(Errno::ESRCH) }
+    let who = Credentials {
+        pid: word(data, 0)? as i32,
+        uid: word(data, 4)?,
+        gid: word(data, 8)?,
+    };
+    if who.pid == credentials().pid {
+        Ok(who)
+    } else {
+        Err(Errno::ESRCH)
+    }
 }
 
 fn packet_info_v4(data: &[u8]) -> Result<(IpAddr, u32)> {
     let link = word(data, 0)?;
-    let source = data.get(4..).and_then(|rest| rest.first_chunk::<4>()).ok_or(Errno::EINVAL)?;
+    let source = data
+        .get(4..)
+        .and_then(|rest| rest.first_chunk::<4>())
+        .ok_or(Errno::EINVAL)?;
     Ok((Ipv4Addr::from(*source).into(), link))
 }
 
@@ -75,7 +89,9 @@ fn packet_info_v6(data: &[u8]) -> Result<(IpAddr, u32)> {
 fn take(local: bool, level: u32, kind: u32, data: &[u8], into: &mut Ancillary) -> Result<()> {
     match (level, kind) {
         (linux::SOL_SOCKET, linux::SCM_RIGHTS) if local => rights(data, into)?,
-        (linux::SOL_SOCKET, linux::SCM_CREDENTIALS) if local => into.credentials = Some(sender(data)?),
+        (linux::SOL_SOCKET, linux::SCM_CREDENTIALS) if local => {
+            into.credentials = Some(sender(data)?)
+        }
         (linux::SOL_SOCKET, linux::SCM_RIGHTS | linux::SCM_CREDENTIALS) => {}
         (linux::SOL_IP, IP_PKTINFO) if !local => into.packet_info = Some(packet_info_v4(data)?),
         (linux::SOL_IP, IP_TTL) if !local => into.hop_limit = small(data)?,
@@ -109,7 +125,13 @@ pub fn read(socket: &SocketFile, address: u64, len: u64) -> Result<Ancillary> {
         if word(header, 4)? != 0 {
             return Err(Errno::EINVAL);
         }
-        take(local, level, kind, rest.get(HEADER..len).ok_or(Errno::EINVAL)?, &mut all)?;
+        take(
+            local,
+            level,
+            kind,
+            rest.get(HEADER..len).ok_or(Errno::EINVAL)?,
+            &mut all,
+        )?;
         rest = rest.get(len.next_multiple_of(8)..).unwrap_or_default();
     }
     Ok(all)
@@ -149,14 +171,22 @@ impl Writer {
     fn put_rights(&mut self, files: &[Rc<dyn Any>], close_on_exec: bool) -> Result<()> {
         let mut bytes = Vec::new();
         for file in files.iter().take(self.left.saturating_sub(HEADER) / 4) {
-            let Ok(file) = file.clone().downcast::<OpenFile>() else { continue };
-            let Ok(fd) = fds().insert(file, close_on_exec) else { break };
+            let Ok(file) = file.clone().downcast::<OpenFile>() else {
+                continue;
+            };
+            let Ok(fd) = fds().insert(file, close_on_exec) else {
+                break;
+            };
             bytes.extend(fd.to_ne_bytes());
         }
         if bytes.len() / 4 < files.len() {
             self.lost = linux::MSG_CTRUNC;
         }
-        if bytes.is_empty() { Ok(()) } else { self.put(linux::SOL_SOCKET, linux::SCM_RIGHTS, &bytes) }
+        if bytes.is_empty() {
+            Ok(())
+        } else {
+            self.put(linux::SOL_SOCKET, linux::SCM_RIGHTS, &bytes)
+        }
     }
 
     fn put_packet(&mut self, received: &Ancillary, v6: bool) -> Result<()> {
@@ -171,16 +201,28 @@ impl Writer {
                         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
                         IpAddr::V6(ip) => ip,
                     };
-                    self.put(linux::SOL_IPV6, IPV6_PKTINFO, &[&ip.octets()[..], &link.to_ne_bytes()].concat())?;
+                    self.put(
+                        linux::SOL_IPV6,
+                        IPV6_PKTINFO,
+                        &[&ip.octets()[..], &link.to_ne_bytes()].concat(),
+                    )?;
                 }
             }
         }
         if let Some(hops) = received.hop_limit {
-            let (level, kind) = if v6 { (linux::SOL_IPV6, IPV6_HOPLIMIT) } else { (linux::SOL_IP, IP_TTL) };
+            let (level, kind) = if v6 {
+                (linux::SOL_IPV6, IPV6_HOPLIMIT)
+            } else {
+                (linux::SOL_IP, IP_TTL)
+            };
             self.put(level, kind, &u32::from(hops).to_ne_bytes())?;
         }
         match received.traffic_class {
-            Some(class) if v6 => self.put(linux::SOL_IPV6, IPV6_TCLASS, &u32::from(class).to_ne_bytes()),
+            Some(class) if v6 => self.put(
+                linux::SOL_IPV6,
+                IPV6_TCLASS,
+                &u32::from(class).to_ne_bytes(),
+            ),
             Some(class) => self.put(linux::SOL_IP, IP_TOS, &[class]),
             None => Ok(()),
         }
@@ -190,20 +232,52 @@ impl Writer {
 /// A time in nanoseconds as seconds and a fraction.
 fn seconds(time: u64, nanoseconds: bool) -> Vec<u8> {
     const SECOND: u64 = 1_000_000_000;
-    let fraction = if nanoseconds { time % SECOND } else { time % SECOND / 1000 };
+    let fraction = if nanoseconds {
+        time % SECOND
+    } else {
+        time % SECOND / 1000
+    };
     [(time / SECOND).to_ne_bytes(), fraction.to_ne_bytes()].concat()
 }
 
 /// Writes what was received into the program's buffer: bytes used, and MSG_CTRUNC when it was too small.
-pub fn write(socket: &SocketFile, received: &Ancillary, address: u64, len: u64, flags: u32) -> Result<(usize, u32)> {
-    let left = if address == 0 { 0 } else { usize::try_from(len).unwrap_or(usize::MAX) };
-    let mut out = Writer { at: address, left, used: 0, lost: 0 };
+pub fn write(
+    socket: &SocketFile,
+    received: &Ancillary,
+    address: u64,
+    len: u64,
+    flags: u32,
+) -> Result<(usize, u32)> {
+    let left = if address == 0 {
+        0
+    } else {
+        usize::try_from(len).unwrap_or(usize::MAX)
+    };
+    let mut out = Writer {
+        at: address,
+        left,
+        used: 0,
+        lost: 0,
+    };
     if let Some(time) = received.timestamp {
-        let kind = if socket.timestamp_ns.get() { linux::SO_TIMESTAMPNS_OLD } else { linux::SO_TIMESTAMP_OLD };
-        out.put(linux::SOL_SOCKET, kind, &seconds(time, socket.timestamp_ns.get()))?;
+        let kind = if socket.timestamp_ns.get() {
+            linux::SO_TIMESTAMPNS_OLD
+        } else {
+            linux::SO_TIMESTAMP_OLD
+        };
+        out.put(
+            linux::SOL_SOCKET,
+            kind,
+            &seconds(time, socket.timestamp_ns.get()),
+        )?;
     }
     if let Some(who) = received.credentials {
-        let bytes = [who.pid.to_ne_bytes(), who.uid.to_ne_bytes(), who.gid.to_ne_bytes()].concat();
+        let bytes = [
+            who.pid.to_ne_bytes(),
+            who.uid.to_ne_bytes(),
+            who.gid.to_ne_bytes(),
+        ]
+        .concat();
         out.put(linux::SOL_SOCKET, linux::SCM_CREDENTIALS, &bytes)?;
     }
     if !received.rights.is_empty() {

@@ -41,7 +41,14 @@ impl Header {
             return Err(Errno::EMSGSIZE);
         }
         let name_len = (name_len as u32).min(STORAGE as u32);
-        Ok(Self { at, name, name_len, spans: parts(iov, count)?, control, control_len })
+        Ok(Self {
+            at,
+            name,
+            name_len,
+            spans: parts(iov, count)?,
+            control,
+            control_len,
+        })
     }
 
     fn put_name_len(&self, len: usize) -> Result<()> {
@@ -59,7 +66,14 @@ fn send_message(handle: &Handle, at: u64, flags: u32) -> Result<u64> {
     let socket = handle.socket()?;
     let to = address::read_optional(header.name, header.name_len as u64)?;
     let ancillary = control::read(socket, header.control, header.control_len)?;
-    send(&handle.0, socket, &header.spans, flags, to.as_ref(), ancillary)
+    send(
+        &handle.0,
+        socket,
+        &header.spans,
+        flags,
+        to.as_ref(),
+        ancillary,
+    )
 }
 
 fn receive_message(handle: &Handle, at: u64, flags: u32) -> Result<u64> {
@@ -72,8 +86,18 @@ fn receive_message(handle: &Handle, at: u64, flags: u32) -> Result<u64> {
         user::slice_mut(header.name, part.len() as u64)?.copy_from_slice(part);
         header.put_name_len(from.len())?;
     }
-    let cut = if received.full_len > received.len && !socket.is_stream() { linux::MSG_TRUNC } else { 0 };
-    let (used, lost) = control::write(socket, &received.ancillary, header.control, header.control_len, flags)?;
+    let cut = if received.full_len > received.len && !socket.is_stream() {
+        linux::MSG_TRUNC
+    } else {
+        0
+    };
+    let (used, lost) = control::write(
+        socket,
+        &received.ancillary,
+        header.control,
+        header.control_len,
+        flags,
+    )?;
     header.put_control(used, cut | lost | flags & linux::MSG_CMSG_CLOEXEC)?;
     Ok(answered(&received, flags))
 }
@@ -89,7 +113,12 @@ pub fn recvmsg(fd: u64, message: u64, flags: u64) -> Result<u64> {
 }
 
 /// Does `one` for each of `count` headers and notes its answer, until one fails or `enough` says so. The answer is how many went well.
-fn many(messages: u64, count: u64, mut one: impl FnMut(u64, bool) -> Result<u64>, mut enough: impl FnMut() -> bool) -> Result<u64> {
+fn many(
+    messages: u64,
+    count: u64,
+    mut one: impl FnMut(u64, bool) -> Result<u64>,
+    mut enough: impl FnMut() -> bool,
+) -> Result<u64> {
     let mut done = 0;
     while done < (count as u32 as u64).min(MANY_MAX) {
         let at = messages + done * MANY_SIZE;
@@ -108,19 +137,37 @@ fn many(messages: u64, count: u64, mut one: impl FnMut(u64, bool) -> Result<u64>
 /// Sends several messages.
 pub fn sendmmsg(fd: u64, messages: u64, count: u64, flags: u64) -> Result<u64> {
     let handle = Handle::of(fd)?;
-    many(messages, count, |at, _| send_message(&handle, at, flags as u32), || false)
+    many(
+        messages,
+        count,
+        |at, _| send_message(&handle, at, flags as u32),
+        || false,
+    )
 }
 
 /// Receives several messages; the time is looked at after each of them, as on Linux.
 pub fn recvmmsg(fd: u64, messages: u64, count: u64, flags: u64, timeout: u64) -> Result<u64> {
     let handle = Handle::of(fd)?;
-    let end = if timeout == 0 { None } else { Some(time::now().saturating_add(read_timespec(timeout)?)) };
-    let (flags, eager) = (flags as u32 & !MSG_WAITFORONE, flags as u32 & MSG_WAITFORONE != 0);
+    let end = if timeout == 0 {
+        None
+    } else {
+        Some(time::now().saturating_add(read_timespec(timeout)?))
+    };
+    let (flags, eager) = (
+        flags as u32 & !MSG_WAITFORONE,
+        flags as u32 & MSG_WAITFORONE != 0,
+    );
     let receive = |at, later| {
-        let hurry = if later && eager { linux::MSG_DONTWAIT } else { 0 };
+        let hurry = if later && eager {
+            linux::MSG_DONTWAIT
+        } else {
+            0
+        };
         receive_message(&handle, at, flags | hurry)
     };
-    let done = many(messages, count, receive, || end.is_some_and(|end| time::now() >= end))?;
+    let done = many(messages, count, receive, || {
+        end.is_some_and(|end| time::now() >= end)
+    })?;
     if let Some(end) = end {
         write_timespec(timeout, end.saturating_sub(time::now()))?;
     }

@@ -19,8 +19,8 @@ use alloc::rc::Rc;
 use linux_raw_sys::{general as linux, net as socket_abi};
 pub use message::{recvmmsg, recvmsg, sendmmsg, sendmsg};
 pub use options::{getsockopt, setsockopt};
-pub use transfer::{recvfrom, sendto};
 pub(super) use transfer::{read_parts, write_parts};
+pub use transfer::{recvfrom, sendto};
 use unik_fs::file::OpenFile;
 use unik_fs::vfs::AT_FDCWD;
 use unik_fs::wait::ready;
@@ -39,7 +39,11 @@ impl Handle {
     /// The socket of a descriptor; `ENOTSOCK` when it is something else.
     pub(super) fn of(fd: u64) -> Result<Self> {
         let file = usable(fd)?;
-        if file.downcast::<SocketFile>().is_some() { Ok(Self(file)) } else { Err(Errno::ENOTSOCK) }
+        if file.downcast::<SocketFile>().is_some() {
+            Ok(Self(file))
+        } else {
+            Err(Errno::ENOTSOCK)
+        }
     }
 
     fn socket(&self) -> Result<&SocketFile> {
@@ -50,7 +54,13 @@ impl Handle {
 /// Whether calls on this descriptor give up after a time: a signal handler ends them for good (signal(7)).
 pub fn has_timeout(fd: u64) -> bool {
     Handle::of(fd).is_ok_and(|handle| {
-        handle.socket().is_ok_and(|socket| socket.receive_timeout.get().or(socket.send_timeout.get()).is_some())
+        handle.socket().is_ok_and(|socket| {
+            socket
+                .receive_timeout
+                .get()
+                .or(socket.send_timeout.get())
+                .is_some()
+        })
     })
 }
 
@@ -62,7 +72,11 @@ fn open(file: Rc<SocketFile>, flags: u32) -> Rc<OpenFile> {
 fn split_kind(kind: u64) -> Result<(u32, u32)> {
     const KIND_MASK: u32 = 0xf;
     let (kind, flags) = (kind as u32 & KIND_MASK, kind as u32 & !KIND_MASK);
-    if flags & !FLAGS != 0 { Err(Errno::EINVAL) } else { Ok((kind, flags)) }
+    if flags & !FLAGS != 0 {
+        Err(Errno::EINVAL)
+    } else {
+        Ok((kind, flags))
+    }
 }
 
 /// A new socket.
@@ -82,20 +96,31 @@ pub fn socketpair(domain: u64, kind: u64, protocol: u64, out: u64) -> Result<u64
     }
     let (a, b) = answer(net().socket_pair(domain as u32, kind, credentials()))?;
     let first = install(open(SocketFile::new(Socket::Unix(a)), flags), flags)?;
-    let second = install(open(SocketFile::new(Socket::Unix(b)), flags), flags).inspect_err(|_| {
-        let _ = fds().close(first as i32);
-    })?;
+    let second =
+        install(open(SocketFile::new(Socket::Unix(b)), flags), flags).inspect_err(|_| {
+            let _ = fds().close(first as i32);
+        })?;
     user::put(out, [first as u32, second as u32]).map(|()| 0)
 }
 
 /// Gives a Unix socket a name in the file system.
 fn bind_path(socket: &Rc<UnixSocket>, path: &[u8]) -> Result<()> {
-    if socket.is_bound() {
-        return Err(Errno::EINVAL);
-    }
     let vfs = vfs();
-    vfs.mknod(AT_FDCWD, path, linux::S_IFSOCK | 0o777, 0).map_err(|error| if error == Errno::EEXIST { Errno::EADDRINUSE } else { error })?;
-    let node = vfs.find(AT_FDCWD, path, linux::AT_SYMLINK_NOFOLLOW)?.into_node()?;
+    if socket.is_bound() {
+        let taken = vfs.find(AT_FDCWD, path, linux::AT_SYMLINK_NOFOLLOW).is_ok();
+        return Err(if taken { Errno::EADDRINUSE } else { Errno::EINVAL });
+    }
+    vfs.mknod(AT_FDCWD, path, linux::S_IFSOCK | 0o777, 0)
+        .map_err(|error| {
+            if error == Errno::EEXIST {
+                Errno::EADDRINUSE
+            } else {
+                error
+            }
+        })?;
+    let node = vfs
+        .find(AT_FDCWD, path, linux::AT_SYMLINK_NOFOLLOW)?
+        .into_node()?;
     answer(socket.bind_path(path.to_vec(), (node.dev(), node.ino())))
 }
 
@@ -167,11 +192,17 @@ pub fn accept(fd: u64, addr: u64, len: u64) -> Result<u64> {
     accept4(fd, addr, len, 0)
 }
 
-fn connect_unix(socket: &Rc<UnixSocket>, address: &Address, patience: &mut Patience<'_>) -> Result<()> {
+fn connect_unix(
+    socket: &Rc<UnixSocket>,
+    address: &Address,
+    patience: &mut Patience<'_>,
+) -> Result<()> {
     if *address == Address::Unspec {
         return answer(socket.connect(None));
     }
-    patience.until_done(ready::OUT, || answer(socket.connect(Some(&target(address)?))))
+    patience.until_done(ready::OUT, || {
+        answer(socket.connect(Some(&target(address)?)))
+    })
 }
 
 /// Connects a socket to an address.
@@ -191,7 +222,8 @@ pub fn connect(fd: u64, addr: u64, len: u64) -> Result<u64> {
             let mut state = answer(socket.connect(&address));
             watch();
             // An attempt that a signal handler interrupted goes on.
-            while matches!(state, Err(Errno::EINPROGRESS | Errno::EALREADY)) && patience.may_wait() {
+            while matches!(state, Err(Errno::EINPROGRESS | Errno::EALREADY)) && patience.may_wait()
+            {
                 state = answer(socket.connect_result());
                 if matches!(state, Err(Errno::EINPROGRESS)) {
                     match patience.wait(ready::OUT) {

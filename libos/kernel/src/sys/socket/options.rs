@@ -18,7 +18,10 @@ const VALUE_MAX: u64 = 4096;
 const SECOND: u64 = 1_000_000_000;
 
 fn int(value: &[u8]) -> Result<u32> {
-    value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)).ok_or(Errno::EINVAL)
+    value
+        .first_chunk()
+        .map(|bytes| u32::from_ne_bytes(*bytes))
+        .ok_or(Errno::EINVAL)
 }
 
 /// The names of options that have two of them: on a 64-bit machine both mean the same.
@@ -34,18 +37,30 @@ fn canonical(name: u32) -> u32 {
 
 /// A `struct timeval` as nanoseconds; zero means "for ever".
 fn timeval(value: &[u8]) -> Result<Option<u64>> {
-    let part = |at: usize| value.get(at..).and_then(|rest| rest.first_chunk()).map(|bytes| i64::from_ne_bytes(*bytes)).ok_or(Errno::EINVAL);
+    let part = |at: usize| {
+        value
+            .get(at..)
+            .and_then(|rest| rest.first_chunk())
+            .map(|bytes| i64::from_ne_bytes(*bytes))
+            .ok_or(Errno::EINVAL)
+    };
     let (seconds, micros) = (part(0)?, part(8)?);
     if !(0..1_000_000).contains(&micros) {
         return Err(Errno::EDOM);
     }
-    let time = (seconds.max(0) as u64).saturating_mul(SECOND).saturating_add(micros as u64 * 1000);
+    let time = (seconds.max(0) as u64)
+        .saturating_mul(SECOND)
+        .saturating_add(micros as u64 * 1000);
     Ok((time > 0).then_some(time))
 }
 
 fn show_timeval(time: &Cell<Option<u64>>) -> Vec<u8> {
     let time = time.get().unwrap_or(0);
-    [(time / SECOND).to_ne_bytes(), (time % SECOND / 1000).to_ne_bytes()].concat()
+    [
+        (time / SECOND).to_ne_bytes(),
+        (time % SECOND / 1000).to_ne_bytes(),
+    ]
+    .concat()
 }
 
 fn show(value: u32) -> Vec<u8> {
@@ -81,23 +96,41 @@ fn initial(level: u32, name: u32) -> Option<u32> {
 fn set_local(file: &SocketFile, level: u32, name: u32, value: &[u8]) -> Result<()> {
     if (level, name) == (linux::SOL_SOCKET, linux::SO_LINGER) {
         let (on, seconds) = (int(value)?, int(value.get(4..).unwrap_or_default())?);
-        file.remembered.borrow_mut().insert((level, name), if on == 0 { 0 } else { seconds.saturating_add(1) });
+        file.remembered.borrow_mut().insert(
+            (level, name),
+            if on == 0 {
+                0
+            } else {
+                seconds.saturating_add(1)
+            },
+        );
         return Ok(());
     }
     initial(level, name).ok_or(Errno::ENOPROTOOPT)?;
     let value = int(value)?;
     let kept = match name {
-        linux::SO_RCVBUF if level == linux::SOL_SOCKET => value.saturating_mul(2).clamp(2304, 2 * DEFAULT_BUFFER as u32),
+        linux::SO_RCVBUF if level == linux::SOL_SOCKET => value
+            .saturating_mul(2)
+            .clamp(2304, 2 * DEFAULT_BUFFER as u32),
         _ => value,
     };
     file.remembered.borrow_mut().insert((level, name), kept);
     Ok(())
 }
 
-fn set_unix(file: &SocketFile, socket: &UnixSocket, level: u32, name: u32, value: &[u8]) -> Result<()> {
+fn set_unix(
+    file: &SocketFile,
+    socket: &UnixSocket,
+    level: u32,
+    name: u32,
+    value: &[u8],
+) -> Result<()> {
     match (level, name) {
+        (level, _) if level != linux::SOL_SOCKET => return Err(Errno::EOPNOTSUPP),
         (linux::SOL_SOCKET, linux::SO_PASSCRED) => socket.pass_credentials.set(int(value)? != 0),
-        (linux::SOL_SOCKET, linux::SO_SNDBUF | linux::SO_SNDBUFFORCE) => socket.set_send_buffer(int(value)? as usize),
+        (linux::SOL_SOCKET, linux::SO_SNDBUF | linux::SO_SNDBUFFORCE) => {
+            socket.set_send_buffer(int(value)? as usize)
+        }
         _ => set_local(file, level, name, value)?,
     }
     Ok(())
@@ -121,7 +154,9 @@ pub fn setsockopt(fd: u64, level: u64, name: u64, value: u64, len: u64) -> Resul
         (_, _, Socket::Netlink(_)) => set_local(file, level, name, value)?,
         (_, _, Socket::Inet(socket)) => {
             answer(socket.set_option(level, name, value))?;
-            if level == linux::SOL_SOCKET && matches!(name, linux::SO_TIMESTAMP_OLD | linux::SO_TIMESTAMPNS_OLD) {
+            if level == linux::SOL_SOCKET
+                && matches!(name, linux::SO_TIMESTAMP_OLD | linux::SO_TIMESTAMPNS_OLD)
+            {
                 file.timestamp_ns.set(name == linux::SO_TIMESTAMPNS_OLD);
             }
             watch();
@@ -131,13 +166,20 @@ pub fn setsockopt(fd: u64, level: u64, name: u64, value: u64, len: u64) -> Resul
 }
 
 fn show_credentials(who: Credentials) -> Vec<u8> {
-    [who.pid.to_ne_bytes(), who.uid.to_ne_bytes(), who.gid.to_ne_bytes()].concat()
+    [
+        who.pid.to_ne_bytes(),
+        who.uid.to_ne_bytes(),
+        who.gid.to_ne_bytes(),
+    ]
+    .concat()
 }
 
 fn get_local(file: &SocketFile, level: u32, name: u32) -> Result<Vec<u8>> {
     let remembered = file.remembered.borrow().get(&(level, name)).copied();
     if level != linux::SOL_SOCKET {
-        return initial(level, name).map(|first| show(remembered.unwrap_or(first))).ok_or(Errno::ENOPROTOOPT);
+        return initial(level, name)
+            .map(|first| show(remembered.unwrap_or(first)))
+            .ok_or(Errno::ENOPROTOOPT);
     }
     match name {
         linux::SO_TYPE => Ok(show(file.kind())),
@@ -146,26 +188,43 @@ fn get_local(file: &SocketFile, level: u32, name: u32) -> Result<Vec<u8>> {
         linux::SO_SNDLOWAT => Ok(show(1)),
         linux::SO_LINGER => {
             let linger = remembered.unwrap_or(0);
-            Ok([u32::from(linger > 0).to_ne_bytes(), linger.saturating_sub(1).to_ne_bytes()].concat())
+            Ok([
+                u32::from(linger > 0).to_ne_bytes(),
+                linger.saturating_sub(1).to_ne_bytes(),
+            ]
+            .concat())
         }
-        name => initial(level, name).map(|first| show(remembered.unwrap_or(first))).ok_or(Errno::ENOPROTOOPT),
+        name => initial(level, name)
+            .map(|first| show(remembered.unwrap_or(first)))
+            .ok_or(Errno::ENOPROTOOPT),
     }
 }
 
 fn get_unix(file: &SocketFile, socket: &Rc<UnixSocket>, level: u32, name: u32) -> Result<Vec<u8>> {
     match (level, name) {
-        (linux::SOL_SOCKET, linux::SO_ERROR) => Ok(show(socket.take_error().map_or(0, |error| error.0 as u32))),
+        (linux::SOL_SOCKET, linux::SO_ERROR) => {
+            Ok(show(socket.take_error().map_or(0, |error| error.0 as u32)))
+        }
         (linux::SOL_SOCKET, linux::SO_ACCEPTCONN) => Ok(show(socket.is_listening().into())),
         (linux::SOL_SOCKET, linux::SO_PASSCRED) => Ok(show(socket.pass_credentials.get().into())),
         (linux::SOL_SOCKET, linux::SO_SNDBUF) => Ok(show(socket.send_buffer() as u32)),
-        (linux::SOL_SOCKET, linux::SO_PEERCRED) => Ok(show_credentials(socket.peer_credentials().unwrap_or(NOBODY))),
-        (linux::SOL_SOCKET, linux::SO_PEERGROUPS) => socket.peer_credentials().map(|_| Vec::new()).map_err(|_| Errno::ENODATA),
+        (linux::SOL_SOCKET, linux::SO_PEERCRED) => Ok(show_credentials(
+            socket.peer_credentials().unwrap_or(NOBODY),
+        )),
+        (linux::SOL_SOCKET, linux::SO_PEERGROUPS) => socket
+            .peer_credentials()
+            .map(|_| Vec::new())
+            .map_err(|_| Errno::ENODATA),
         _ => get_local(file, level, name),
     }
 }
 
 /// SO_PEERCRED of a socket whose peer is not known.
-const NOBODY: Credentials = Credentials { pid: 0, uid: u32::MAX, gid: u32::MAX };
+const NOBODY: Credentials = Credentials {
+    pid: 0,
+    uid: u32::MAX,
+    gid: u32::MAX,
+};
 
 /// Reads an option; the value is cut to the caller's room.
 pub fn getsockopt(fd: u64, level: u64, name: u64, value: u64, len: u64) -> Result<u64> {

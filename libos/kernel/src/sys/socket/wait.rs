@@ -17,7 +17,12 @@ pub struct Patience<'a> {
 impl<'a> Patience<'a> {
     /// Waits on `file` for at most `timeout` nanoseconds; not at all when it is non-blocking or `wait` is false.
     pub fn new(file: &'a OpenFile, timeout: Option<u64>, wait: bool) -> Self {
-        Self { file, wait: wait && !file.nonblocking(), timeout, deadline: None }
+        Self {
+            file,
+            wait: wait && !file.nonblocking(),
+            timeout,
+            deadline: None,
+        }
     }
 
     /// False for a call that answers at once.
@@ -33,11 +38,21 @@ impl<'a> Patience<'a> {
         if let (None, Some(timeout)) = (self.deadline, self.timeout) {
             self.deadline = Some(time::now().saturating_add(timeout));
         }
-        wait_for(self.file, mask, self.deadline).map_err(|error| if error == Errno::ETIMEDOUT { Errno::EAGAIN } else { error })
+        wait_for(self.file, mask, self.deadline).map_err(|error| {
+            if error == Errno::ETIMEDOUT {
+                Errno::EAGAIN
+            } else {
+                error
+            }
+        })
     }
 
     /// Repeats `attempt` until it does not answer `EAGAIN`, waiting in between. No slice of program memory may live across attempts.
-    pub fn until_done<T>(&mut self, mask: u32, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    pub fn until_done<T>(
+        &mut self,
+        mask: u32,
+        mut attempt: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
         loop {
             match attempt() {
                 Err(Errno::EAGAIN) => self.wait(mask)?,
