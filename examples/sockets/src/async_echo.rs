@@ -11,7 +11,10 @@ const CONNECTIONS: u8 = 50;
 pub async fn run() -> Result<()> {
     println!("tokio tcp: {} bytes", tcp().await?);
     println!("tokio unix: {} bytes", unix().await?);
-    let (a, b) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
+    let (a, b) = (
+        UdpSocket::bind("127.0.0.1:0").await?,
+        UdpSocket::bind("127.0.0.1:0").await?,
+    );
     a.send_to(b"datagram", b.local_addr()?).await?;
     let mut buffer = [0; 16];
     let (len, _) = b.recv_from(&mut buffer).await?;

@@ -89,14 +89,22 @@ fn tcp_bulk() -> Result<()> {
     stream.shutdown(Shutdown::Write)?;
     let mut got = Vec::new();
     stream.read_to_end(&mut got)?;
-    println!("tcp bulk: {} bytes, same {}, sum {}", got.len(), got == sent, server.join().expect("server")?);
+    println!(
+        "tcp bulk: {} bytes, same {}, sum {}",
+        got.len(),
+        got == sent,
+        server.join().expect("server")?
+    );
     Ok(())
 }
 
 fn tcp_nonblocking() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
-    println!("accept without a client: {:?}", listener.accept().map(drop).unwrap_err().kind());
+    println!(
+        "accept without a client: {:?}",
+        listener.accept().map(drop).unwrap_err().kind()
+    );
     let mut client = TcpStream::connect(listener.local_addr()?)?;
     client.set_nonblocking(true)?;
     let (mut server, _) = loop {
@@ -105,7 +113,10 @@ fn tcp_nonblocking() -> Result<()> {
             other => break other?,
         }
     };
-    println!("read without data: {:?}", client.read(&mut [0; 8]).unwrap_err().kind());
+    println!(
+        "read without data: {:?}",
+        client.read(&mut [0; 8]).unwrap_err().kind()
+    );
     let chunk = pattern(1, 64 << 10);
     let mut sent = 0;
     let full = loop {
@@ -114,7 +125,10 @@ fn tcp_nonblocking() -> Result<()> {
             Err(error) => break error.kind(),
         }
     };
-    println!("write without room: {full:?}, after something {}", sent > 100_000);
+    println!(
+        "write without room: {full:?}, after something {}",
+        sent > 100_000
+    );
     drop(client);
     let mut all = Vec::new();
     server.set_nonblocking(false)?;
@@ -131,7 +145,11 @@ fn tcp_timeout() -> Result<()> {
     let start = Instant::now();
     let error = client.read(&mut [0; 8]).unwrap_err();
     let took = start.elapsed();
-    println!("read gave up: {:?}, in time {}", error.kind(), took >= Duration::from_millis(60) && took < Duration::from_secs(3));
+    println!(
+        "read gave up: {:?}, in time {}",
+        error.kind(),
+        took >= Duration::from_millis(60) && took < Duration::from_secs(3)
+    );
     let (mut server, _) = listener.accept()?;
     server.write_all(b"peeked")?;
     let mut bytes = [0; 6];
@@ -141,18 +159,28 @@ fn tcp_timeout() -> Result<()> {
     println!("{}", String::from_utf8_lossy(&bytes));
     let other = client.try_clone()?;
     drop(client);
-    println!("a copy lives on: {}", other.peer_addr()? == listener.local_addr()?);
+    println!(
+        "a copy lives on: {}",
+        other.peer_addr()? == listener.local_addr()?
+    );
     Ok(())
 }
 
 fn udp() -> Result<()> {
-    let (a, b) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    let (a, b) = (
+        UdpSocket::bind("127.0.0.1:0")?,
+        UdpSocket::bind("127.0.0.1:0")?,
+    );
     for len in [0, 1, 1500, 9000, 60_000] {
         let sent = pattern(3, len);
         a.send_to(&sent, b.local_addr()?)?;
         let mut buffer = vec![0; 65_536];
         let (got, from) = b.recv_from(&mut buffer)?;
-        println!("udp {len}: same {}, from a {}", buffer[..got] == sent[..], from == a.local_addr()?);
+        println!(
+            "udp {len}: same {}, from a {}",
+            buffer[..got] == sent[..],
+            from == a.local_addr()?
+        );
     }
     a.send_to(b"too long for you", b.local_addr()?)?;
     let mut short = [0; 8];
@@ -168,6 +196,9 @@ fn udp() -> Result<()> {
     a.connect(nobody)?;
     a.send(b"anyone?")?;
     println!("udp nobody: {:?}", a.recv(&mut short).unwrap_err().kind());
-    println!("udp too large: {:?}", b.send(&vec![0; 70_000]).unwrap_err().raw_os_error());
+    println!(
+        "udp too large: {:?}",
+        b.send(&vec![0; 70_000]).unwrap_err().raw_os_error()
+    );
     Ok(())
 }

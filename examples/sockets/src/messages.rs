@@ -31,7 +31,10 @@ fn header(iov: &mut libc::iovec, control: &mut Control, len: usize) -> libc::msg
 
 fn send_descriptors(socket: RawFd, text: &[u8], files: &[RawFd]) -> Result<usize> {
     let mut control: Control = [0; 16];
-    let mut iov = libc::iovec { iov_base: text.as_ptr().cast_mut().cast(), iov_len: text.len() };
+    let mut iov = libc::iovec {
+        iov_base: text.as_ptr().cast_mut().cast(),
+        iov_len: text.len(),
+    };
     let bytes = size_of_val(files) as u32;
     // SAFETY: the control buffer has room for the message; all pointers outlive the call.
     unsafe {
@@ -39,7 +42,11 @@ fn send_descriptors(socket: RawFd, text: &[u8], files: &[RawFd]) -> Result<usize
         let first = libc::CMSG_FIRSTHDR(&header);
         ((*first).cmsg_level, (*first).cmsg_type) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
         (*first).cmsg_len = libc::CMSG_LEN(bytes) as usize;
-        ptr::copy_nonoverlapping(files.as_ptr().cast(), libc::CMSG_DATA(first), bytes as usize);
+        ptr::copy_nonoverlapping(
+            files.as_ptr().cast(),
+            libc::CMSG_DATA(first),
+            bytes as usize,
+        );
         check(libc::sendmsg(socket, &header, 0))
     }
 }
@@ -47,7 +54,10 @@ fn send_descriptors(socket: RawFd, text: &[u8], files: &[RawFd]) -> Result<usize
 /// Receives into 16 bytes: the text, the descriptors and the flags.
 fn receive_descriptors(socket: RawFd, room: usize) -> Result<(String, Vec<RawFd>, i32)> {
     let (mut control, mut text): (Control, _) = ([0; 16], [0u8; 16]);
-    let mut iov = libc::iovec { iov_base: text.as_mut_ptr().cast(), iov_len: text.len() };
+    let mut iov = libc::iovec {
+        iov_base: text.as_mut_ptr().cast(),
+        iov_len: text.len(),
+    };
     let mut files = Vec::new();
     // SAFETY: the buffers outlive the call; the kernel wrote whole control messages.
     unsafe {
@@ -59,13 +69,22 @@ fn receive_descriptors(socket: RawFd, room: usize) -> Result<(String, Vec<RawFd>
             let data: *const RawFd = libc::CMSG_DATA(first).cast();
             files.extend((0..count).map(|at| data.add(at).read_unaligned()));
         }
-        Ok((String::from_utf8_lossy(&text[..len]).into_owned(), files, header.msg_flags & !libc::MSG_CMSG_CLOEXEC))
+        Ok((
+            String::from_utf8_lossy(&text[..len]).into_owned(),
+            files,
+            header.msg_flags & !libc::MSG_CMSG_CLOEXEC,
+        ))
     }
 }
 
 fn descriptors() -> Result<()> {
     let (a, b) = UnixStream::pair()?;
-    let mut file = File::options().read(true).write(true).create(true).truncate(true).open("/tmp/unik-example-passed")?;
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open("/tmp/unik-example-passed")?;
     file.write_all(b"through a socket")?;
     send_descriptors(a.as_raw_fd(), b"here", &[file.as_raw_fd()])?;
     drop(file);
@@ -75,13 +94,21 @@ fn descriptors() -> Result<()> {
     passed.rewind()?;
     let mut content = String::new();
     passed.read_to_string(&mut content)?;
-    println!("{text}: {} descriptor, flags {flags:#x}, {content:?}", files.len());
+    println!(
+        "{text}: {} descriptor, flags {flags:#x}, {content:?}",
+        files.len()
+    );
     send_descriptors(a.as_raw_fd(), b"cut", &[0, 1, 2])?;
     let (text, files, flags) = receive_descriptors(b.as_raw_fd(), 20)?;
     println!("{text}: {} of 3 descriptors, flags {flags:#x}", files.len());
     // A socket on its way through itself: closing everything must not upset anybody.
     send_descriptors(b.as_raw_fd(), b"self", &[b.as_raw_fd()])?;
-    println!("bad descriptor: {:?}", send_descriptors(a.as_raw_fd(), b"x", &[999]).unwrap_err().to_string());
+    println!(
+        "bad descriptor: {:?}",
+        send_descriptors(a.as_raw_fd(), b"x", &[999])
+            .unwrap_err()
+            .to_string()
+    );
     drop(b);
     drop(a);
     std::fs::remove_file("/tmp/unik-example-passed")?;
@@ -94,17 +121,32 @@ fn credentials() -> Result<()> {
     let mut who: libc::ucred = unsafe { zeroed() };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: the pointers are to values of the right size.
-    let code = unsafe { libc::getsockopt(a.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut who).cast(), &mut len) };
+    let code = unsafe {
+        libc::getsockopt(
+            a.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut who).cast(),
+            &mut len,
+        )
+    };
     // SAFETY: asks for a number.
     let user = unsafe { libc::getuid() };
-    println!("peer: {code} {len}, this process {}, this user {}", who.pid as u32 == std::process::id(), who.uid == user);
+    println!(
+        "peer: {code} {len}, this process {}, this user {}",
+        who.pid as u32 == std::process::id(),
+        who.uid == user
+    );
     Ok(())
 }
 
 fn many() -> Result<()> {
     let (a, b) = UnixDatagram::pair()?;
     let mut texts = [*b"one..", *b"two..", *b"three"];
-    let mut parts = texts.each_mut().map(|text| libc::iovec { iov_base: text.as_mut_ptr().cast(), iov_len: text.len() });
+    let mut parts = texts.each_mut().map(|text| libc::iovec {
+        iov_base: text.as_mut_ptr().cast(),
+        iov_len: text.len(),
+    });
     let mut headers = parts.each_mut().map(|part| {
         // SAFETY: all zeros is a valid mmsghdr.
         let mut header: libc::mmsghdr = unsafe { zeroed() };
@@ -115,7 +157,18 @@ fn many() -> Result<()> {
     let sent = unsafe { libc::sendmmsg(a.as_raw_fd(), headers.as_mut_ptr(), 3, 0) };
     texts.iter_mut().for_each(|text| *text = [0; 5]);
     // SAFETY: as above.
-    let got = unsafe { libc::recvmmsg(b.as_raw_fd(), headers.as_mut_ptr(), 3, libc::MSG_WAITFORONE, ptr::null_mut()) };
-    println!("{sent} sent, {got} received: {:?}", texts.each_ref().map(|text| String::from_utf8_lossy(text)));
+    let got = unsafe {
+        libc::recvmmsg(
+            b.as_raw_fd(),
+            headers.as_mut_ptr(),
+            3,
+            libc::MSG_WAITFORONE,
+            ptr::null_mut(),
+        )
+    };
+    println!(
+        "{sent} sent, {got} received: {:?}",
+        texts.each_ref().map(|text| String::from_utf8_lossy(text))
+    );
     Ok(())
 }

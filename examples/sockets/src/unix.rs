@@ -21,7 +21,11 @@ fn pair() -> Result<()> {
     let (mut a, mut b) = UnixStream::pair()?;
     let sent = pattern(5, 1 << 20);
     let copy = sent.clone();
-    let writer = thread::spawn(move || a.write_all(&copy).and_then(|()| a.shutdown(Shutdown::Write)).map(|()| a));
+    let writer = thread::spawn(move || {
+        a.write_all(&copy)
+            .and_then(|()| a.shutdown(Shutdown::Write))
+            .map(|()| a)
+    });
     let mut got = Vec::new();
     b.read_to_end(&mut got)?;
     println!("pair: {} bytes, same {}", got.len(), got == sent);
@@ -34,14 +38,29 @@ fn listener() -> Result<()> {
     const PATH: &str = "/tmp/unik-example.sock";
     let _ = fs::remove_file(PATH);
     let listener = UnixListener::bind(PATH)?;
-    println!("a socket in the file system: {}", fs::metadata(PATH)?.file_type().is_socket());
-    println!("bound twice: {:?}", UnixListener::bind(PATH).unwrap_err().kind());
+    println!(
+        "a socket in the file system: {}",
+        fs::metadata(PATH)?.file_type().is_socket()
+    );
+    println!(
+        "bound twice: {:?}",
+        UnixListener::bind(PATH).unwrap_err().kind()
+    );
     let server = thread::spawn(move || -> Result<()> {
         for _ in 0..3 {
             let (mut stream, from) = listener.accept()?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
-            write!(stream, "{} from {}", text.to_uppercase(), if from.is_unnamed() { "nobody" } else { "a name" })?;
+            write!(
+                stream,
+                "{} from {}",
+                text.to_uppercase(),
+                if from.is_unnamed() {
+                    "nobody"
+                } else {
+                    "a name"
+                }
+            )?;
         }
         Ok(())
     });
@@ -54,9 +73,15 @@ fn listener() -> Result<()> {
         println!("{answer}; peer {:?}", stream.peer_addr()?.as_pathname());
     }
     server.join().expect("server")?;
-    println!("nobody listens: {:?}", UnixStream::connect(PATH).unwrap_err().kind());
+    println!(
+        "nobody listens: {:?}",
+        UnixStream::connect(PATH).unwrap_err().kind()
+    );
     fs::remove_file(PATH)?;
-    println!("no such name: {:?}", UnixStream::connect(PATH).unwrap_err().kind());
+    println!(
+        "no such name: {:?}",
+        UnixStream::connect(PATH).unwrap_err().kind()
+    );
     Ok(())
 }
 
@@ -68,7 +93,14 @@ fn abstract_name() -> Result<()> {
     client.write_all(b"abstract")?;
     let mut bytes = [0; 8];
     server.read_exact(&mut bytes)?;
-    println!("{}: {:?}", String::from_utf8_lossy(&bytes), client.peer_addr()?.as_abstract_name().map(String::from_utf8_lossy));
+    println!(
+        "{}: {:?}",
+        String::from_utf8_lossy(&bytes),
+        client
+            .peer_addr()?
+            .as_abstract_name()
+            .map(String::from_utf8_lossy)
+    );
     Ok(())
 }
 
@@ -83,7 +115,11 @@ fn datagrams() -> Result<()> {
     let mut buffer = [0; 4];
     for _ in 0..2 {
         let (len, from) = receiver.recv_from(&mut buffer)?;
-        println!("datagram {}, from nobody {}", String::from_utf8_lossy(&buffer[..len]), from.is_unnamed());
+        println!(
+            "datagram {}, from nobody {}",
+            String::from_utf8_lossy(&buffer[..len]),
+            from.is_unnamed()
+        );
     }
     fs::remove_file(PATH)?;
     Ok(())
