@@ -202,6 +202,7 @@ fn get_local(file: &SocketFile, level: u32, name: u32) -> Result<Vec<u8>> {
 
 fn get_unix(file: &SocketFile, socket: &Rc<UnixSocket>, level: u32, name: u32) -> Result<Vec<u8>> {
     match (level, name) {
+        (level, _) if level != linux::SOL_SOCKET => Err(Errno::EOPNOTSUPP),
         (linux::SOL_SOCKET, linux::SO_ERROR) => {
             Ok(show(socket.take_error().map_or(0, |error| error.0 as u32)))
         }
