@@ -108,7 +108,11 @@ fn bind_path(socket: &Rc<UnixSocket>, path: &[u8]) -> Result<()> {
     let vfs = vfs();
     if socket.is_bound() {
         let taken = vfs.find(AT_FDCWD, path, linux::AT_SYMLINK_NOFOLLOW).is_ok();
-        return Err(if taken { Errno::EADDRINUSE } else { Errno::EINVAL });
+        return Err(if taken {
+            Errno::EADDRINUSE
+        } else {
+            Errno::EINVAL
+        });
     }
     vfs.mknod(AT_FDCWD, path, linux::S_IFSOCK | 0o777, 0)
         .map_err(|error| {
