@@ -152,11 +152,27 @@ fn wait(mut child: Child, group: Pid, limit: Duration) -> io::Result<(ExitStatus
     Ok((status?, late))
 }
 
-fn tsc_khz() -> u64 {
+/// Steps of the counter and nanoseconds at one moment: of several readings the one that took the least time, so that a preemption in
+/// between does no harm.
+fn moment(start: Instant) -> (u64, u64) {
     // SAFETY: `rdtsc` has no precondition.
     let tsc = || unsafe { core::arch::x86_64::_rdtsc() };
-    let (start, first) = (Instant::now(), tsc());
+    let reading = || {
+        let (before, nanos, after) = (tsc(), start.elapsed().as_nanos() as u64, tsc());
+        (after.wrapping_sub(before), before, nanos)
+    };
+    let (_, steps, nanos) = (0..100).map(|_| reading()).min().unwrap_or_default();
+    (steps, nanos)
+}
+
+fn tsc_khz() -> u64 {
+    let start = Instant::now();
+    let first = moment(start);
     std::thread::sleep(Duration::from_millis(50));
-    let (last, time) = (tsc(), start.elapsed());
-    (u128::from(last.wrapping_sub(first)) * 1_000_000 / time.as_nanos().max(1)) as u64
+    let last = moment(start);
+    let (steps, nanos) = (
+        last.0.wrapping_sub(first.0),
+        last.1.saturating_sub(first.1).max(1),
+    );
+    (u128::from(steps) * 1_000_000 / u128::from(nanos)) as u64
 }

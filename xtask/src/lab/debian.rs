@@ -17,6 +17,8 @@ pub struct Debian {
     pub kernel: Kernel,
     /// `busybox`, static.
     pub busybox: PathBuf,
+    /// `e2fsck`, static.
+    pub e2fsck: PathBuf,
 }
 
 /// A kernel and its modules.
@@ -40,7 +42,17 @@ pub fn fetch() -> Result<Debian> {
         "the package busybox-static has no {}",
         busybox.display()
     );
-    Ok(Debian { kernel, busybox })
+    let e2fsck = unpacked(&cache, "e2fsck-static")?.join("sbin/e2fsck.static");
+    ensure!(
+        e2fsck.is_file(),
+        "the package e2fsck-static has no {}",
+        e2fsck.display()
+    );
+    Ok(Debian {
+        kernel,
+        busybox,
+        e2fsck,
+    })
 }
 
 /// Where packages are kept.

@@ -3,10 +3,12 @@
 use super::cpio::Archive;
 use super::debian::{Debian, Kernel};
 use super::modules::Modules;
+use crate::sh;
 use anyhow::{Context, Result, ensure};
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
+use std::process::Command;
 
 /// Modules of the inner guest.
 const MODULES: [&str; 4] = ["virtio-mmio", "virtio-blk", "virtio-rng", "pvpanic-mmio"];
@@ -26,6 +28,9 @@ echo "guest: up, $(nproc) cpus, $(uname -r)"
 for word in $(cat /proc/cmdline); do
   case "$word" in lab.run=*) test="${word#lab.run=}" ;; esac
 done
+if [ "$test" = root ]; then
+  mount -t ext4 /dev/vda /mnt && exec switch_root /mnt /sbin/init
+fi
 sh "/tests/$test"
 echo "guest: $test ended with $?"
 poweroff -f
@@ -49,6 +54,42 @@ pub const TESTS: &[(&str, &str)] = &[
         "set -e\ncat /sys/block/vda/ro\n! dd if=/dev/zero of=/dev/vda bs=512 count=1\nmount -t ext4 -o ro,noload /dev/vda /mnt\ncat /mnt/hello",
     ),
 ];
+
+/// The first process of a guest whose root is on a disk.
+const ROOT_INIT: &str = r#"#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+echo "guest: root is $(grep ' / ' /proc/mounts | tail -1)"
+dd if=/dev/zero bs=64k count=100 2>/dev/null | tr '\0' x > /home/file
+md5sum /home/file
+sync
+mount -o remount,ro /
+poweroff -f
+"#;
+
+/// Makes an ext4 disk of `mib` MiB with busybox, a first process and a file `hello`.
+pub fn disk(debian: &Debian, path: &Path, mib: u64) -> Result<()> {
+    let tree = tempfile::tempdir()?;
+    for folder in ["bin", "sbin", "proc", "dev", "home"] {
+        std::fs::create_dir(tree.path().join(folder))?;
+    }
+    std::fs::copy(&debian.busybox, tree.path().join("bin/busybox"))?;
+    std::fs::write(tree.path().join("hello"), "hello from the disk\n")?;
+    let init = tree.path().join("sbin/init");
+    std::fs::write(&init, ROOT_INIT)?;
+    std::fs::set_permissions(&init, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    File::create(path)?.set_len(mib << 20)?;
+    let mut make = Command::new("mke2fs");
+    make.env(
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    );
+    sh::run(
+        make.args(["-q", "-t", "ext4", "-d"])
+            .arg(tree.path())
+            .arg(path),
+    )
+}
 
 /// Takes the ELF kernel out of a bzImage. Debian packs with LZ4's legacy frame: a magic number, then blocks, each after its
 /// length as 4 bytes; each unpacks to at most 8 MiB.

@@ -19,6 +19,8 @@ struct Test {
     cpus: u32,
     /// Further flags.
     flags: &'static [&'static str],
+    /// Gets a fresh disk, with this behind its name; it is checked afterwards.
+    disk: Option<&'static str>,
     /// Wanted exit code.
     code: u64,
     /// What the guest's console must contain.
@@ -30,6 +32,7 @@ const UP: Test = Test {
     kernel: "vmlinuz",
     cpus: 1,
     flags: &[],
+    disk: None,
     code: 0,
     console: &["guest: up", "guest: nothing ended with 0"],
 };
@@ -66,10 +69,49 @@ fn all() -> Vec<Test> {
         ..UP
     });
     tests.push(Test {
+        script: "reboot",
+        kernel: "vmlinux",
+        flags: &["--bare-cmdline"],
+        code: 75,
+        console: &["guest: up"],
+        ..UP
+    });
+    tests.push(Test {
         script: "panic",
         kernel: "vmlinux",
         code: 70,
         console: &["guest: up", "sysrq triggered crash"],
+        ..UP
+    });
+    for cpus in [1, 2] {
+        let disk = Test {
+            kernel: "vmlinux",
+            cpus,
+            disk: Some(""),
+            ..UP
+        };
+        tests.push(Test {
+            script: "disk",
+            console: &[
+                "hello from the disk",
+                "unik0",
+                "/mnt/big: OK",
+                "trimmed",
+                "disk ended with 0",
+            ],
+            ..disk
+        });
+        tests.push(Test {
+            script: "root",
+            console: &["guest: root is /dev/vda / ext4", "/home/file"],
+            ..disk
+        });
+    }
+    tests.push(Test {
+        script: "read-only",
+        kernel: "vmlinux",
+        disk: Some(":ro"),
+        console: &["hello from the disk", "read-only ended with 0"],
         ..UP
     });
     tests
@@ -88,7 +130,7 @@ impl Test {
 
     fn run(&self, lab: &Laboratory) -> Result<(Done, Result<(), String>)> {
         let (kernel, cpus) = (format!("/lab/{}", self.kernel), self.cpus.to_string());
-        let cmdline = format!("quiet lab.run={}", self.script);
+        let cmdline = format!("console=ttyS0 quiet lab.run={}", self.script);
         let mut words = vec![
             MONITOR,
             "linux",
@@ -100,9 +142,25 @@ impl Test {
         ];
         words.extend(["--cpus", &cpus, "--cmdline", &cmdline]);
         words.extend(self.flags);
+        let disk = self.disk.map(|suffix| format!("/tmp/disk{suffix}"));
+        if let Some(disk) = &disk {
+            let copy = ["cp", "/lab/disk", "/tmp/disk"].map(str::to_owned);
+            lab.run(job(&copy, Duration::from_secs(60)))?;
+            words.extend(["--disk", disk]);
+        }
         let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
         let done = lab.run(job(&words, Duration::from_secs(120)))?;
-        let verdict = self.judge(&done);
+        let mut verdict = self.judge(&done);
+        if disk.is_some() && verdict.is_ok() {
+            let check = ["/lab/e2fsck", "-f", "-n", "/tmp/disk"].map(str::to_owned);
+            let check = lab.run(job(&check, Duration::from_secs(60)))?;
+            if check.code != 0 {
+                verdict = Err(format!(
+                    "the disk is not clean: {}",
+                    String::from_utf8_lossy(&check.stdout)
+                ));
+            }
+        }
         Ok((done, verdict))
     }
 
@@ -138,7 +196,11 @@ pub fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
     let (initrd, vmlinux) = (work.path().join("initrd"), work.path().join("vmlinux"));
     guest::initrd(debian, &initrd)?;
     std::fs::write(&vmlinux, guest::vmlinux(&debian.kernel)?)?;
+    let disk = work.path().join("disk");
+    guest::disk(debian, &disk, 48)?;
     let payload = [
+        Payload::new("/lab/disk", &disk),
+        Payload::new("/lab/e2fsck", &debian.e2fsck),
         Payload::new(MONITOR, &parts.monitor),
         Payload::new("/lab/vmlinuz", &debian.kernel.bzimage),
         Payload::new("/lab/vmlinux", &vmlinux),

@@ -40,13 +40,22 @@ pub struct Args {
     /// A prompt inside instead of tests
     #[arg(long)]
     shell: bool,
-    /// Further files for the prompt, to be found in /lab
-    #[arg(long = "with", value_name = "FILE")]
+    /// Further files, to be found in /lab
+    #[arg(long = "with", value_name = "FILE", global = true)]
     files: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Command {
+    /// Run a command inside, with the files of --with in /lab
+    Exec {
+        /// The command
+        #[arg(last = true, required = true)]
+        words: Vec<String>,
+        /// Seconds
+        #[arg(long, default_value_t = 60)]
+        timeout: u64,
+    },
     /// Run an image inside; its output and exit code come back
     Run(RunArgs),
 }
@@ -80,7 +89,7 @@ struct RunArgs {
 pub fn lab(args: &Args) -> Result<()> {
     let parts = build::parts(!args.no_build)?;
     let base = [Payload::new(MONITOR, &parts.monitor)];
-    if args.shell {
+    if args.shell || matches!(args.command, Some(Command::Exec { .. })) {
         let files = args
             .files
             .iter()
@@ -90,10 +99,18 @@ pub fn lab(args: &Args) -> Result<()> {
             .map(Ok)
             .chain(files)
             .collect::<Result<Vec<_>>>()?;
-        return parts.maker.shell(&payload, Size::default());
+        return match &args.command {
+            Some(Command::Exec { words, timeout }) => {
+                let lab = Laboratory::boot(&parts.maker, &payload, Size::default())?;
+                note(&lab);
+                show(&lab.run(job(words, Duration::from_secs(*timeout)))?)
+            }
+            _ => parts.maker.shell(&payload, Size::default()),
+        };
     }
     match &args.command {
         Some(Command::Run(run)) => run_image(&parts.maker, base.to_vec(), run),
+        Some(Command::Exec { .. }) => Ok(()),
         None => {
             let mut tally = linux::tests(&parts, &args.filter)?;
             tally.add(unikernels::tests(&parts, &args.filter)?);

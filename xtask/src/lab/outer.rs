@@ -51,8 +51,11 @@ lab-agent || echo "lab: the agent failed"
 poweroff -f
 "#;
 
-/// Most time from power-on to the agent's first word.
-const BOOT_LIMIT: Duration = Duration::from_secs(90);
+/// Most time from power-on to the agent's first word on a busy machine.
+const BOOT_LIMIT: Duration = Duration::from_secs(40);
+
+/// Emulated processors sometimes stand still while they boot; then the machine is started anew.
+const ATTEMPTS: u32 = 3;
 
 /// A file to be seen inside.
 #[derive(Clone, Debug)]
@@ -217,6 +220,19 @@ pub struct Laboratory {
 impl Laboratory {
     /// Boots a machine with these files inside.
     pub fn boot(maker: &Maker, payload: &[Payload], size: Size) -> Result<Self> {
+        for attempt in 1..ATTEMPTS {
+            match Self::attempt(maker, payload, size) {
+                Ok(lab) => return Ok(lab),
+                Err(error) if sh::found("qemu-system-x86_64") => {
+                    eprintln!("attempt {attempt} of {ATTEMPTS}: {error:#}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Self::attempt(maker, payload, size)
+    }
+
+    fn attempt(maker: &Maker, payload: &[Payload], size: Size) -> Result<Self> {
         let work = maker.work()?;
         let ramdisk = work.path().join("initrd");
         let len = maker.ramdisk(&ramdisk, payload)?;
@@ -307,6 +323,14 @@ impl Drop for Laboratory {
     }
 }
 
+/// What QEMU said, without what its emulation lacks of the processor.
+fn complaints(text: &str) -> String {
+    let lines = text
+        .lines()
+        .filter(|line| !line.contains("TCG doesn't support"));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
 fn last_words(work: &Path, what: &str) -> String {
     let read = |name: &str| {
         String::from_utf8_lossy(&std::fs::read(work.join(name)).unwrap_or_default()).into_owned()
@@ -316,7 +340,7 @@ fn last_words(work: &Path, what: &str) -> String {
     let tail: Vec<_> = lines.into_iter().rev().collect();
     format!(
         "the laboratory's machine {what}\n{}{}",
-        read("qemu"),
+        complaints(&read("qemu")),
         tail.join("\n")
     )
 }

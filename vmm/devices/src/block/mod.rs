@@ -31,6 +31,7 @@ mod feature {
     pub const RO: u64 = 1 << 5;
     pub const BLK_SIZE: u64 = 1 << 6;
     pub const FLUSH: u64 = 1 << 9;
+    pub const TOPOLOGY: u64 = 1 << 10;
     pub const DISCARD: u64 = 1 << 13;
     pub const WRITE_ZEROES: u64 = 1 << 14;
 }
@@ -130,7 +131,7 @@ impl Block {
 
 impl Device for Block {
     const KIND: u32 = 2;
-    const FEATURES: u64 = feature::SEG_MAX | feature::BLK_SIZE | feature::FLUSH;
+    const FEATURES: u64 = feature::SEG_MAX | feature::BLK_SIZE | feature::FLUSH | feature::TOPOLOGY;
     const QUEUES: &'static [u16] = &[QUEUE];
 
     fn features(&self) -> u64 {
@@ -148,7 +149,9 @@ impl Device for Block {
         let geometry = &self.state.geometry;
         let mut bytes = (geometry.len / SECTOR).to_le_bytes().to_vec();
         let mut words = [0u32; 12];
-        (words[1], words[3]) = (SEGMENTS, geometry.block);
+        // Blocks are addressed by sectors, and best written by whole blocks: more than one is said as a power of two.
+        (words[1], words[3]) = (SEGMENTS, SECTOR as u32);
+        words[4] = (geometry.block / SECTOR as u32).max(1).ilog2();
         // Discard: sectors, ranges, alignment; zeroes: sectors, ranges, may unmap.
         words[7..10].copy_from_slice(&[
             RANGE_SECTORS,

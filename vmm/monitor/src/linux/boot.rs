@@ -14,6 +14,17 @@ const E820_RESERVED: u32 = 2;
 /// Descriptors at the places that the boot protocol names: 0x10 is code, 0x18 is data.
 const GDT: [u64; 4] = [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
 
+/// What lies at the reset vector: `mov dx, RESET; mov al, RESET_VALUE; out dx, al; hlt`.
+const RESET_CODE: [u8; 7] = [
+    0xba,
+    layout::RESET as u8,
+    (layout::RESET >> 8) as u8,
+    0xb0,
+    layout::RESET_VALUE,
+    0xee,
+    0xf4,
+];
+
 /// A loader without a number of its own.
 const LOADER_TYPE: u8 = 0xff;
 
@@ -40,6 +51,7 @@ impl Handover<'_> {
             0u8,
             GuestAddress(layout::COMMAND_LINE + self.cmdline.len() as u64),
         )?;
+        mem.write_slice(&RESET_CODE, GuestAddress(layout::RESET_VECTOR))?;
         match self.kernel.protocol {
             Protocol::Linux64 => {
                 mem.write_obj(self.zero_page(), GuestAddress(layout::ZERO_PAGE))?;

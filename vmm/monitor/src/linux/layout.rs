@@ -21,6 +21,9 @@ pub const ACPI: u64 = 0xe_0000;
 /// End of that area, and start of RAM proper.
 pub const HIGH_START: u64 = 0x10_0000;
 
+/// Where a PC goes on after a reset, f000:fff0 in real mode. Kernels jump there when they know no better way to reset.
+pub const RESET_VECTOR: u64 = 0xf_fff0;
+
 /// A guest that writes [`BOOT_TIMER_VALUE`] (one byte) here reports that it has come up (`--boot-timer`).
 pub const BOOT_TIMER: u64 = 0xcfff_f000;
 /// What to write there.
