@@ -3,6 +3,7 @@
 //! A message is a frame: its length as 4 bytes little endian, then its fields. Numbers are 8 bytes little endian; a list or
 //! a string of bytes has its length before it. The machine says [`HELLO`] once, then answers each [`Job`] with a [`Done`], in any order.
 //! A frame of length 0 from outside switches the machine off.
+#![forbid(unsafe_code)]
 
 use std::io::{self, Read, Write};
 
