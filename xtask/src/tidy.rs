@@ -94,7 +94,12 @@ fn line_complaint(path: &Path, line: &str) -> Option<String> {
         return Some("processes end by returning from main".to_owned());
     }
     let allow = [concat!("#[", "allow("), concat!("#![", "allow(")];
-    let bare = allow.iter().any(|a| line.trim_start().starts_with(a)) && !line.contains("reason =");
+    // An attribute over several lines has its reason on one of the next: rustfmt breaks only after the parenthesis.
+    let text = line.trim();
+    let bare = allow
+        .iter()
+        .any(|a| text.starts_with(a) && text.len() > a.len())
+        && !text.contains("reason =");
     bare.then(|| "use `expect` with a reason, or at least `allow` with one".to_owned())
 }
 

@@ -345,22 +345,48 @@ macro_rules! for_each_syscall {
 }
 
 macro_rules! kind {
-    (fd) => { Kind::Fd };
-    (n) => { Kind::Number };
-    (hex) => { Kind::Hex };
-    (oct) => { Kind::Octal };
-    (path) => { Kind::Path };
-    (in) => { Kind::In };
-    (out) => { Kind::Out };
-    (ptr) => { Kind::Pointer };
+    (fd) => {
+        Kind::Fd
+    };
+    (n) => {
+        Kind::Number
+    };
+    (hex) => {
+        Kind::Hex
+    };
+    (oct) => {
+        Kind::Octal
+    };
+    (path) => {
+        Kind::Path
+    };
+    (in) => {
+        Kind::In
+    };
+    (out) => {
+        Kind::Out
+    };
+    (ptr) => {
+        Kind::Pointer
+    };
 }
 
 macro_rules! state {
-    (full) => { State::Full };
-    (partial) => { State::Partial };
-    (quiet) => { State::Quiet };
-    (refused) => { State::Refused };
-    (absent) => { State::Absent };
+    (full) => {
+        State::Full
+    };
+    (partial) => {
+        State::Partial
+    };
+    (quiet) => {
+        State::Quiet
+    };
+    (refused) => {
+        State::Refused
+    };
+    (absent) => {
+        State::Absent
+    };
 }
 
 macro_rules! rows {
@@ -377,7 +403,10 @@ for_each_syscall!(rows);
 /// The row of a number.
 pub fn find(number: u64) -> Option<&'static Syscall> {
     let number = u32::try_from(number).ok()?;
-    TABLE.binary_search_by_key(&number, |row| row.number).ok().map(|at| &TABLE[at])
+    TABLE
+        .binary_search_by_key(&number, |row| row.number)
+        .ok()
+        .map(|at| &TABLE[at])
 }
 
 #[cfg(test)]

@@ -31,7 +31,9 @@ pub struct Area<P> {
 impl<P: Payload> Areas<P> {
     /// No areas.
     pub const fn new() -> Self {
-        Self { map: BTreeMap::new() }
+        Self {
+            map: BTreeMap::new(),
+        }
     }
 
     /// Number of areas.
@@ -46,25 +48,47 @@ impl<P: Payload> Areas<P> {
 
     /// All areas in address order.
     pub fn iter(&self) -> impl Iterator<Item = Area<&P>> {
-        self.map.iter().map(|(&start, (end, payload))| Area { start, end: *end, payload })
+        self.map.iter().map(|(&start, (end, payload))| Area {
+            start,
+            end: *end,
+            payload,
+        })
     }
 
     /// The area that holds `address`.
     pub fn find(&self, address: u64) -> Option<Area<&P>> {
         let (&start, (end, payload)) = self.map.range(..=address).next_back()?;
-        (address < *end).then_some(Area { start, end: *end, payload })
+        (address < *end).then_some(Area {
+            start,
+            end: *end,
+            payload,
+        })
     }
 
     /// The first area that ends after `address` (it may hold it).
     pub fn find_from(&self, address: u64) -> Option<Area<&P>> {
-        self.find(address)
-            .or_else(|| self.map.range(address..).next().map(|(&start, (end, payload))| Area { start, end: *end, payload }))
+        self.find(address).or_else(|| {
+            self.map
+                .range(address..)
+                .next()
+                .map(|(&start, (end, payload))| Area {
+                    start,
+                    end: *end,
+                    payload,
+                })
+        })
     }
 
     /// Areas that overlap `start..end`, in order, whole (not clipped).
     pub fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = Area<&P>> {
         let first = self.find(start).map_or(start, |area| area.start);
-        self.map.range(first..end.max(first)).map(|(&start, (end, payload))| Area { start, end: *end, payload })
+        self.map
+            .range(first..end.max(first))
+            .map(|(&start, (end, payload))| Area {
+                start,
+                end: *end,
+                payload,
+            })
     }
 
     /// Whether every address of `start..end` lies in an area for which `ok` holds.
@@ -121,7 +145,13 @@ impl<P: Payload> Areas<P> {
         self.split_at(end);
         let keys: Vec<u64> = self.map.range(start..end).map(|(&key, _)| key).collect();
         keys.into_iter()
-            .filter_map(|key| self.map.remove(&key).map(|(end, payload)| Area { start: key, end, payload }))
+            .filter_map(|key| {
+                self.map.remove(&key).map(|(end, payload)| Area {
+                    start: key,
+                    end,
+                    payload,
+                })
+            })
             .collect()
     }
 
@@ -175,7 +205,10 @@ mod tests {
     }
 
     fn list(areas: &Areas<FileAt>) -> Vec<(u64, u64, char, u64)> {
-        areas.iter().map(|a| (a.start, a.end, a.payload.0, a.payload.1)).collect()
+        areas
+            .iter()
+            .map(|a| (a.start, a.end, a.payload.0, a.payload.1))
+            .collect()
     }
 
     #[test]
@@ -183,8 +216,18 @@ mod tests {
         let mut areas = Areas::new();
         areas.insert(0x1000, 0x9000, FileAt('a', 0));
         let cut = areas.cut(0x3000, 0x5000);
-        assert_eq!(cut, [Area { start: 0x3000, end: 0x5000, payload: FileAt('a', 0x2000) }]);
-        assert_eq!(list(&areas), [(0x1000, 0x3000, 'a', 0), (0x5000, 0x9000, 'a', 0x4000)]);
+        assert_eq!(
+            cut,
+            [Area {
+                start: 0x3000,
+                end: 0x5000,
+                payload: FileAt('a', 0x2000)
+            }]
+        );
+        assert_eq!(
+            list(&areas),
+            [(0x1000, 0x3000, 'a', 0), (0x5000, 0x9000, 'a', 0x4000)]
+        );
         areas.insert(0x3000, 0x5000, FileAt('a', 0x2000));
         assert_eq!(list(&areas), [(0x1000, 0x9000, 'a', 0)]);
     }
@@ -204,12 +247,27 @@ mod tests {
         let mut areas = Areas::new();
         areas.insert(0x4000, 0x6000, FileAt('a', 0));
         areas.insert(0x8000, 0x9000, FileAt('b', 0));
-        assert_eq!(areas.gap_below(0x1000, 0xa000, 0x1000, 0x1000), Some(0x9000));
-        assert_eq!(areas.gap_below(0x1000, 0xa000, 0x2000, 0x1000), Some(0x6000));
-        assert_eq!(areas.gap_below(0x1000, 0xa000, 0x3000, 0x1000), Some(0x1000));
+        assert_eq!(
+            areas.gap_below(0x1000, 0xa000, 0x1000, 0x1000),
+            Some(0x9000)
+        );
+        assert_eq!(
+            areas.gap_below(0x1000, 0xa000, 0x2000, 0x1000),
+            Some(0x6000)
+        );
+        assert_eq!(
+            areas.gap_below(0x1000, 0xa000, 0x3000, 0x1000),
+            Some(0x1000)
+        );
         assert_eq!(areas.gap_below(0x1000, 0xa000, 0x4000, 0x1000), None);
-        assert_eq!(areas.gap_above(0x1000, 0xa000, 0x2000, 0x2000), Some(0x2000));
-        assert_eq!(areas.gap_above(0x3000, 0xa000, 0x2000, 0x1000), Some(0x6000));
+        assert_eq!(
+            areas.gap_above(0x1000, 0xa000, 0x2000, 0x2000),
+            Some(0x2000)
+        );
+        assert_eq!(
+            areas.gap_above(0x3000, 0xa000, 0x2000, 0x1000),
+            Some(0x6000)
+        );
         assert_eq!(areas.gap_above(0x7000, 0xa000, 0x2000, 0x1000), None);
     }
 }

@@ -63,7 +63,14 @@ impl FrameAllocator {
     /// An allocator without memory that can manage physical addresses below `limit`.
     pub fn new(limit: u64) -> Self {
         let chunks = limit.div_ceil(CHUNK_SIZE) as usize;
-        Self { chunks: vec![Chunk::default(); chunks], details: Vec::with_capacity(chunks), partial: Vec::with_capacity(chunks), hint: 0, free_frames: 0, total_frames: 0 }
+        Self {
+            chunks: vec![Chunk::default(); chunks],
+            details: Vec::with_capacity(chunks),
+            partial: Vec::with_capacity(chunks),
+            hint: 0,
+            free_frames: 0,
+            total_frames: 0,
+        }
     }
 
     /// Gives the frames inside `start..end` (bytes; partial frames at the ends are left out) to the allocator.
@@ -73,7 +80,10 @@ impl FrameAllocator {
         let (mut number, last) = (first as usize, last as usize);
         self.total_frames += last.saturating_sub(number);
         while number < last {
-            if number % CHUNK_FRAMES == 0 && last - number >= CHUNK_FRAMES && self.is_untouched(number / CHUNK_FRAMES) {
+            if number.is_multiple_of(CHUNK_FRAMES)
+                && last - number >= CHUNK_FRAMES
+                && self.is_untouched(number / CHUNK_FRAMES)
+            {
                 let chunk = &mut self.chunks[number / CHUNK_FRAMES];
                 chunk.free_count = CHUNK_FRAMES as u16;
                 self.free_frames += CHUNK_FRAMES;
@@ -106,7 +116,11 @@ impl FrameAllocator {
         let (word, bits) = (0..WORDS)
             .map(|w| (w, chunk.free[w] & chunk.used[w]))
             .find(|&(_, bits)| bits != 0)
-            .or_else(|| (0..WORDS).map(|w| (w, chunk.free[w])).find(|&(_, bits)| bits != 0))?;
+            .or_else(|| {
+                (0..WORDS)
+                    .map(|w| (w, chunk.free[w]))
+                    .find(|&(_, bits)| bits != 0)
+            })?;
         let bit = bits.trailing_zeros() as usize;
         Some(self.take(index, word * 64 + bit))
     }
@@ -131,7 +145,10 @@ impl FrameAllocator {
         for frame in at..at + count {
             zeroed &= self.take(index, frame).zeroed;
         }
-        Some(Frame { paddr: Self::address(index, at), zeroed })
+        Some(Frame {
+            paddr: Self::address(index, at),
+            zeroed,
+        })
     }
 
     /// A whole, aligned 2 MiB chunk.
@@ -150,13 +167,19 @@ impl FrameAllocator {
         chunk.used = true;
         chunk.free_count = 0;
         self.free_frames -= CHUNK_FRAMES;
-        Some(Frame { paddr: Self::address(index, 0), zeroed })
+        Some(Frame {
+            paddr: Self::address(index, 0),
+            zeroed,
+        })
     }
 
     /// Takes back `count` frames from `paddr` on. The caller owns them.
     pub fn free(&mut self, paddr: u64, count: usize) {
         let first = (paddr / FRAME_SIZE) as usize;
-        if count == CHUNK_FRAMES && first % CHUNK_FRAMES == 0 && self.chunks[first / CHUNK_FRAMES].details == 0 {
+        if count == CHUNK_FRAMES
+            && first.is_multiple_of(CHUNK_FRAMES)
+            && self.chunks[first / CHUNK_FRAMES].details == 0
+        {
             let chunk = &mut self.chunks[first / CHUNK_FRAMES];
             assert_eq!(chunk.free_count, 0, "chunk freed twice");
             chunk.free_count = CHUNK_FRAMES as u16;
@@ -166,7 +189,8 @@ impl FrameAllocator {
         }
         for number in first..first + count {
             self.set_free(number);
-            self.details_of(number / CHUNK_FRAMES).used[number % CHUNK_FRAMES / 64] |= 1 << (number % 64);
+            self.details_of(number / CHUNK_FRAMES).used[number % CHUNK_FRAMES / 64] |=
+                1 << (number % 64);
         }
     }
 
@@ -180,7 +204,10 @@ impl FrameAllocator {
         let chunk = &mut self.chunks[index];
         if chunk.details == 0 {
             let all = |set: bool| if set { [u64::MAX; WORDS] } else { [0; WORDS] };
-            self.details.push(Details { free: all(chunk.free_count as usize == CHUNK_FRAMES), used: all(chunk.used) });
+            self.details.push(Details {
+                free: all(chunk.free_count as usize == CHUNK_FRAMES),
+                used: all(chunk.used),
+            });
             chunk.details = self.details.len() as u32;
         }
         &mut self.details[chunk.details as usize - 1]
@@ -224,11 +251,15 @@ impl FrameAllocator {
             chunk.listed = false;
             self.partial.retain(|&i| i as usize != index);
         }
-        Frame { paddr: Self::address(index, frame), zeroed }
+        Frame {
+            paddr: Self::address(index, frame),
+            zeroed,
+        }
     }
 
     fn find_free_chunk(&mut self) -> Option<usize> {
-        let found = (self.hint..self.chunks.len()).find(|&i| self.chunks[i].free_count as usize == CHUNK_FRAMES)?;
+        let found = (self.hint..self.chunks.len())
+            .find(|&i| self.chunks[i].free_count as usize == CHUNK_FRAMES)?;
         self.hint = found;
         Some(found)
     }
@@ -247,7 +278,11 @@ impl FrameAllocator {
         let chunk = self.details_of(index);
         let mut run = 0;
         for frame in 0..CHUNK_FRAMES {
-            run = if chunk.free[frame / 64] >> (frame % 64) & 1 == 1 { run + 1 } else { 0 };
+            run = if chunk.free[frame / 64] >> (frame % 64) & 1 == 1 {
+                run + 1
+            } else {
+                0
+            };
             if run == count {
                 return Some(frame + 1 - count);
             }
@@ -285,7 +320,13 @@ mod tests {
         let first = frames.alloc().unwrap();
         frames.alloc().unwrap();
         frames.free(first.paddr, 1);
-        assert_eq!(frames.alloc(), Some(Frame { paddr: first.paddr, zeroed: false }));
+        assert_eq!(
+            frames.alloc(),
+            Some(Frame {
+                paddr: first.paddr,
+                zeroed: false
+            })
+        );
     }
 
     #[test]
@@ -295,7 +336,13 @@ mod tests {
         assert_eq!(chunks.len(), 6);
         assert!(chunks.iter().all(|c| c.paddr % CHUNK_SIZE == 0 && c.zeroed));
         frames.free(chunks[2].paddr, CHUNK_FRAMES);
-        assert_eq!(frames.alloc_chunk(), Some(Frame { paddr: chunks[2].paddr, zeroed: false }));
+        assert_eq!(
+            frames.alloc_chunk(),
+            Some(Frame {
+                paddr: chunks[2].paddr,
+                zeroed: false
+            })
+        );
     }
 
     #[test]
@@ -303,7 +350,10 @@ mod tests {
         let mut frames = sixteen_mib();
         let mut runs = Vec::new();
         while let Some(run) = frames.alloc_contiguous(48) {
-            assert_eq!(run.paddr / CHUNK_SIZE, (run.paddr + 47 * FRAME_SIZE) / CHUNK_SIZE);
+            assert_eq!(
+                run.paddr / CHUNK_SIZE,
+                (run.paddr + 47 * FRAME_SIZE) / CHUNK_SIZE
+            );
             runs.push(run.paddr);
         }
         assert!(runs.len() >= 60);

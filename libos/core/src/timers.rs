@@ -18,13 +18,19 @@ pub struct Timers<T> {
 impl<T> Timers<T> {
     /// No timers.
     pub const fn new() -> Self {
-        Self { pending: BTreeMap::new(), sequence: 0 }
+        Self {
+            pending: BTreeMap::new(),
+            sequence: 0,
+        }
     }
 
     /// Adds a timer. Timers with the same deadline fire in the order in which they were added.
     pub fn add(&mut self, deadline: u64, payload: T) -> TimerId {
         self.sequence += 1;
-        let id = TimerId { deadline, sequence: self.sequence };
+        let id = TimerId {
+            deadline,
+            sequence: self.sequence,
+        };
         self.pending.insert(id, payload);
         id
     }
@@ -65,9 +71,15 @@ mod tests {
         timers.add(10, 'z');
         assert_eq!(timers.next(), Some(10));
         assert_eq!(timers.pop_due(9), None);
-        assert_eq!((timers.pop_due(25), timers.pop_due(25)), (Some('a'), Some('z')));
+        assert_eq!(
+            (timers.pop_due(25), timers.pop_due(25)),
+            (Some('a'), Some('z'))
+        );
         assert_eq!(timers.cancel(b), Some('b'));
         assert_eq!(timers.cancel(b), None);
-        assert_eq!((timers.pop_due(25), timers.pop_due(30), timers.next()), (None, Some('c'), None));
+        assert_eq!(
+            (timers.pop_due(25), timers.pop_due(30), timers.next()),
+            (None, Some('c'), None)
+        );
     }
 }

@@ -1,6 +1,5 @@
 //! The run configuration: the image's manifest with the monitor's records over it (`unik_abi::config`).
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use spin::Once;
 
@@ -162,11 +161,4 @@ pub fn init(manifest: &[u8], module: &[u8], command_line: &[u8]) -> &'static Con
         }
         config
     })
-}
-
-/// The program's file name, for messages.
-pub fn program_name() -> String {
-    let exe = &get().exe;
-    let name = exe.rsplit(|&b| b == b'/').next().unwrap_or(exe);
-    String::from_utf8_lossy(name).into_owned()
 }

@@ -7,7 +7,7 @@ use crate::lock::Locked;
 use crate::mm::frames;
 use alloc::string::String;
 use core::ptr::NonNull;
-use unik_abi::control::{BATCH_LEN, GSI_VECTOR_BASE, RegisterAccess, RegisterBatch};
+use unik_abi::control::{BATCH_LEN, GSI_VECTOR_BASE, Phase, RegisterAccess, RegisterBatch};
 use unik_abi::layout::{IMAGE_PADDR, IOAPIC_PADDR, LIBOS_VADDR, PHYSMAP_VADDR};
 use unik_fs::wait::{WaitQueue, ready};
 use unik_virtio::bus::{RegOp, RegisterBus};
@@ -163,6 +163,7 @@ pub fn queues() -> alloc::rc::Rc<Queues> {
 
 /// Writes to stream 0 (standard output) or 1 (standard error): how many bytes were taken now.
 pub fn write(stream: usize, bytes: &[u8]) -> usize {
+    crate::power::stamp_once(Phase::Main);
     keep_order(stream);
     let mut devices = DEVICES.get();
     match devices[stream].port(config::get().consoles[stream]) {
@@ -215,15 +216,6 @@ pub fn read(out: &mut [u8]) -> Option<usize> {
         Some(Ok(ReadOutcome::WouldBlock)) => None,
         _ => Some(0),
     }
-}
-
-/// Whether a read of standard input would not wait.
-pub fn readable() -> bool {
-    route(0);
-    let mut devices = DEVICES.get();
-    devices[0]
-        .port(config::get().consoles[0])
-        .is_none_or(|port| port.readable().unwrap_or(true))
 }
 
 /// Whether a write would take something.

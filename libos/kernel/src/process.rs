@@ -31,8 +31,6 @@ pub struct Process {
     pub past_ticks: Cell<u64>,
     /// Auxiliary vector, for /proc/self/auxv.
     pub auxv: Vec<u8>,
-    /// Where the program is loaded.
-    pub base: u64,
     /// Soft and hard limits (getrlimit), by resource.
     pub limits: [Cell<(u64, u64)>; 16],
 }
@@ -173,7 +171,6 @@ fn load(info: &ImageInfo, config: &Config, hwcap: u32) -> Result<(), Errno> {
     *PROCESS.get() = Some(Rc::new(Process {
         past_ticks: Cell::new(0),
         auxv,
-        base,
         limits,
     }));
     // SAFETY: the control page is mapped for ever; the monitor only reads this.

@@ -45,13 +45,13 @@ pub fn khz() -> u64 {
 /// Ticks to nanoseconds.
 #[inline]
 pub fn ticks_to_ns(ticks: u64) -> u64 {
-    (ticks as u128 * NS_PER_TICK.load(Ordering::Relaxed) as u128 >> 32) as u64
+    ((ticks as u128 * NS_PER_TICK.load(Ordering::Relaxed) as u128) >> 32) as u64
 }
 
 /// Nanoseconds to ticks, rounded up.
 #[inline]
 pub fn ns_to_ticks(ns: u64) -> u64 {
-    (ns as u128 * TICKS_PER_NS.load(Ordering::Relaxed) as u128 >> 32).min(u64::MAX as u128) as u64
+    ((ns as u128 * TICKS_PER_NS.load(Ordering::Relaxed) as u128) >> 32).min(u64::MAX as u128) as u64
 }
 
 /// Nanoseconds since boot (CLOCK_MONOTONIC, CLOCK_BOOTTIME).

@@ -74,7 +74,8 @@ fn one_shot(deadline: u64) {
         0 => 0,
         _ => {
             let cycles = deadline.saturating_sub(super::rdtsc()) as u128;
-            (cycles * RATIO.load(Ordering::Relaxed) as u128 >> 20).clamp(1, u32::MAX as u128) as u32
+            ((cycles * RATIO.load(Ordering::Relaxed) as u128) >> 20).clamp(1, u32::MAX as u128)
+                as u32
         }
     };
     write(INITIAL_COUNT, count);

@@ -49,46 +49,40 @@ pub fn flush_tlb() {
     unsafe { nucleus_call(0, 0, 2) };
 }
 
-/// Flushes one page from this vCPU's TLB.
-pub fn flush_page(address: u64) {
-    // SAFETY: service 3 runs invlpg.
-    unsafe { nucleus_call(address, 0, 3) };
-}
-
 /// Writes the x2APIC interrupt command register.
 pub fn send_ipi(command: u64) {
-    // SAFETY: service 4; callers build valid commands.
-    unsafe { nucleus_call(command, 0, 4) };
+    // SAFETY: service 3; callers build valid commands.
+    unsafe { nucleus_call(command, 0, 3) };
 }
 
 /// 32-bit write to an I/O port.
 pub fn out32(port: u16, value: u32) {
-    // SAFETY: service 5; a port write cannot harm memory safety here.
-    unsafe { nucleus_call(port as u64, value as u64, 5) };
+    // SAFETY: service 4; a port write cannot harm memory safety here.
+    unsafe { nucleus_call(port as u64, value as u64, 4) };
 }
 
 /// Runs device register accesses in order.
 pub fn registers(ops: &mut [RegisterOp]) {
-    // SAFETY: service 6 touches exactly `ops` and the registers they name.
-    unsafe { nucleus_call(ops.as_mut_ptr() as u64, ops.len() as u64, 6) };
+    // SAFETY: service 5 touches exactly `ops` and the registers they name.
+    unsafe { nucleus_call(ops.as_mut_ptr() as u64, ops.len() as u64, 5) };
 }
 
 /// Runs CPUID queries.
 pub fn cpuid(queries: &mut [CpuidQuery]) {
     if !queries.is_empty() {
-        // SAFETY: service 7 fills exactly `queries`.
-        unsafe { nucleus_call(queries.as_mut_ptr() as u64, queries.len() as u64, 7) };
+        // SAFETY: service 6 fills exactly `queries`.
+        unsafe { nucleus_call(queries.as_mut_ptr() as u64, queries.len() as u64, 6) };
     }
 }
 
 /// Writes a model-specific register.
 pub fn wrmsr(msr: u32, value: u64) {
-    // SAFETY: service 8; callers write APIC and system-call registers only.
-    unsafe { nucleus_call(msr as u64, value, 8) };
+    // SAFETY: service 7; callers write APIC and system-call registers only.
+    unsafe { nucleus_call(msr as u64, value, 7) };
 }
 
 /// Writes text to the debug port.
 pub fn debug_write(text: &[u8]) {
-    // SAFETY: service 10 reads exactly `text`.
-    unsafe { nucleus_call(text.as_ptr() as u64, text.len() as u64, 10) };
+    // SAFETY: service 8 reads exactly `text`.
+    unsafe { nucleus_call(text.as_ptr() as u64, text.len() as u64, 8) };
 }

@@ -205,7 +205,7 @@ int3_entry:
     cmp %rax, 8(%rsp)
     jne program_int3
     pop %rax
-    cmp $10, %eax
+    cmp $8, %eax
     ja 1f
     lea service_table(%rip), %rcx
     jmp *(%rcx, %rax, 8)
@@ -220,8 +220,8 @@ program_int3:
 
     .balign 8
 service_table:
-    .quad service_arm, service_halt, service_flush, service_invlpg, service_ipi, service_out32
-    .quad service_mmio, service_cpuid, service_wrmsr, service_rdmsr, service_outs
+    .quad service_arm, service_halt, service_flush, service_ipi, service_out32
+    .quad service_mmio, service_cpuid, service_wrmsr, service_outs
 
 # 0: arm the TSC deadline rdi (0: none)
 service_arm:
@@ -254,12 +254,7 @@ service_flush:
     mov %rax, %cr3
     iretq
 
-# 3: flush the page of address rdi
-service_invlpg:
-    invlpg (%rdi)
-    iretq
-
-# 4: write rdi to the x2APIC interrupt command register
+# 3: write rdi to the x2APIC interrupt command register
 service_ipi:
     mov %rdi, %rax
     mov %rdi, %rdx
@@ -268,14 +263,14 @@ service_ipi:
     wrmsr
     iretq
 
-# 5: 32-bit out of rsi to port rdi
+# 4: 32-bit out of rsi to port rdi
 service_out32:
     mov %edi, %edx
     mov %esi, %eax
     out %eax, %dx
     iretq
 
-# 6: rsi register operations at rdi: { u64 address, u32 value, u32 write }, each 16 bytes
+# 5: rsi register operations at rdi: { u64 address, u32 value, u32 write }, each 16 bytes
 service_mmio:
     test %rsi, %rsi
     jz 3f
@@ -295,7 +290,7 @@ service_mmio:
     jnz 1b
 3:  iretq
 
-# 7: rsi cpuid queries at rdi: { u32 leaf, subleaf, eax, ebx, ecx, edx }, each 24 bytes
+# 6: rsi cpuid queries at rdi: { u32 leaf, subleaf, eax, ebx, ecx, edx }, each 24 bytes
 service_cpuid:
     mov %rbx, %r8
 1:  mov (%rdi), %eax
@@ -311,7 +306,7 @@ service_cpuid:
     mov %r8, %rbx
     iretq
 
-# 8: write rsi to MSR rdi
+# 7: write rsi to MSR rdi
 service_wrmsr:
     mov %edi, %ecx
     mov %rsi, %rax
@@ -320,15 +315,7 @@ service_wrmsr:
     wrmsr
     iretq
 
-# 9: read MSR rdi
-service_rdmsr:
-    mov %edi, %ecx
-    rdmsr
-    shl $32, %rdx
-    or %rdx, %rax
-    iretq
-
-# 10: rsi bytes at rdi to the debug port
+# 8: rsi bytes at rdi to the debug port
 service_outs:
     mov $0xe9, %edx
 1:  test %rsi, %rsi

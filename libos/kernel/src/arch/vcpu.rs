@@ -69,6 +69,10 @@ const _: () = {
 core::arch::global_asm!(".globl VCPU_BLOCK_SIZE", ".set VCPU_BLOCK_SIZE, 192");
 
 impl Vcpu {
+    #[expect(
+        clippy::declare_interior_mutable_const,
+        reason = "only the initial value of the blocks below"
+    )]
     const NEW: Self = Self {
         syscall_entry: AtomicU64::new(0),
         cpuid_entry: AtomicU64::new(0),

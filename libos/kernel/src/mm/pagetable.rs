@@ -186,7 +186,7 @@ pub fn update(start: u64, end: u64, mut change: impl FnMut(u64, bool) -> u64) ->
             continue;
         };
         let value = get(directory);
-        if value & LARGE_PAGE != 0 && at % LARGE == 0 && next <= end {
+        if value & LARGE_PAGE != 0 && at.is_multiple_of(LARGE) && next <= end {
             let new = change(value, true);
             if new != value {
                 set(directory, new);

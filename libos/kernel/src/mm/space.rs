@@ -4,8 +4,11 @@
 //! use nearly nothing, and a frame nobody touches costs the host nothing either. So small anonymous mappings get all their
 //! frames at once, larger ones 2 MiB pages; stacks get their top, very large reservations nothing until touched.
 
+mod protect;
+mod resize;
+
 use super::mapping::{Backing, Vma};
-use super::{LARGE, PAGE, frames, page_up, pagetable, tlb};
+use super::{LARGE, PAGE, frames, pagetable, tlb};
 use crate::errno::{Errno, Result};
 use crate::lock::Locked;
 use alloc::vec::Vec;
@@ -24,8 +27,6 @@ const STACK_EAGER: u64 = 64 << 10;
 const FAULT_AROUND: u64 = 64 << 10;
 /// Areas up to this size, and stacks, are hardly ever used whole: their entries are born unused, so that they go without a flush.
 const SPARSE: u64 = 64 << 10;
-/// MADV_DONTNEED clears up to this many pages in place rather than giving them back: a flush costs more.
-const CLEAR_IN_PLACE: usize = 64;
 /// At most 1/8 of the free memory goes into one mapping ahead of use.
 const AHEAD_SHARE: u64 = 8;
 
@@ -132,7 +133,7 @@ impl Space {
     /// Finds room for `len` bytes (page-aligned): at `hint` if that is free, else top down.
     pub fn find_room(&self, hint: u64, len: u64, low: bool) -> Result<u64> {
         if hint >= MIN_ADDRESS
-            && hint % PAGE == 0
+            && hint.is_multiple_of(PAGE)
             && hint.checked_add(len).is_some_and(|end| end <= USER_TOP)
             && self.areas.overlapping(hint, hint + len).next().is_none()
         {
@@ -392,100 +393,6 @@ impl Space {
         }
     }
 
-    /// Changes the protection of `start..end`. ENOMEM when a part is not mapped (the parts before it are changed, as Linux does).
-    pub fn protect(&mut self, start: u64, end: u64, prot: u32) -> Result<()> {
-        let mut narrowed = false;
-        let mut at = start;
-        while at < end {
-            let Some(area) = self.areas.find(at) else {
-                self.finish_protect(narrowed);
-                return Err(Errno::ENOMEM);
-            };
-            let stop = area.end.min(end);
-            if let Backing::File(file) = &area.payload.backing
-                && area.payload.shared
-                && prot & linux::PROT_WRITE != 0
-                && !file.writable
-            {
-                self.finish_protect(narrowed);
-                return Err(Errno::EACCES);
-            }
-            narrowed |= self.protect_area(at, stop, prot);
-            at = stop;
-        }
-        self.finish_protect(narrowed);
-        Ok(())
-    }
-
-    fn finish_protect(&mut self, narrowed: bool) {
-        if narrowed {
-            tlb::flush_all();
-        }
-    }
-
-    /// Returns whether any present mapping lost a right.
-    fn protect_area(&mut self, start: u64, end: u64, prot: u32) -> bool {
-        let mut narrowed = false;
-        for mut area in self.areas.cut(start, end) {
-            let was_accessible = accessible(&area.payload);
-            area.payload.prot = prot;
-            let vma = area.payload.clone();
-            let (flags, open) = (entry_flags(&vma), accessible(&vma));
-            let update = pagetable::update(area.start, area.end, |entry, _| {
-                let mut new = entry
-                    & !(pagetable::WRITE | pagetable::NX | pagetable::PRESENT | pagetable::KEPT)
-                    | flags;
-                if let Backing::File(_) = vma.backing
-                    && entry & (pagetable::OWNED | pagetable::WRITE) == 0
-                {
-                    new &= !pagetable::WRITE; // still the file's own page: made writable by a fault
-                }
-                new |= if open {
-                    pagetable::PRESENT
-                } else {
-                    pagetable::KEPT
-                };
-                let lost = entry & !new & (pagetable::WRITE | pagetable::PRESENT) != 0
-                    || !entry & new & pagetable::NX != 0;
-                narrowed |= entry & (pagetable::PRESENT | pagetable::ACCESSED)
-                    == pagetable::PRESENT | pagetable::ACCESSED
-                    && lost;
-                new
-            });
-            if update.is_none() {
-                crate::console::warn(
-                    "memory is too short to split a large page; its protection is unchanged",
-                );
-            }
-            self.areas.insert(area.start, area.end, area.payload);
-            if !was_accessible && open {
-                // Newly usable memory, as when glibc opens a thread's stack or a piece of an arena.
-                let _ = self.back_ahead(area.start, area.end, &vma);
-            }
-        }
-        narrowed
-    }
-
-    /// MADV_DONTNEED: private pages read as zero (or the file) again. ENOMEM when a part is not mapped.
-    pub fn discard(&mut self, start: u64, end: u64) -> Result<()> {
-        let whole = self.areas.covers(start, end, |_| true);
-        let pieces: Vec<_> = self
-            .areas
-            .overlapping(start, end)
-            .filter(|area| {
-                (area.payload.is_anonymous() && !area.payload.shared)
-                    || matches!(area.payload.backing, Backing::File(_))
-            })
-            .map(|area| (area.start.max(start), area.end.min(end)))
-            .collect();
-        for (start, end) in pieces {
-            if !clear_in_place(start, end) {
-                self.release_pages(start, end);
-            }
-        }
-        if whole { Ok(()) } else { Err(Errno::ENOMEM) }
-    }
-
     /// Pages of a file show something else from now on: mappings of them fault and ask again.
     pub fn forget_file(&mut self, dev: u64, ino: u64, pages: core::ops::Range<u64>) {
         let (from, to) = (pages.start * PAGE, pages.end.saturating_mul(PAGE));
@@ -510,134 +417,6 @@ impl Space {
             .for_each(|(start, end)| self.release_pages(start, end));
     }
 
-    /// Moves or resizes a mapping (mremap). Returns the new address.
-    pub fn remap(
-        &mut self,
-        old: u64,
-        old_len: u64,
-        new_len: u64,
-        may_move: bool,
-        fixed: Option<u64>,
-    ) -> Result<u64> {
-        let area = self.areas.find(old).ok_or(Errno::EFAULT)?;
-        if area.end < old + old_len {
-            return Err(Errno::EFAULT);
-        }
-        let vma = area.payload.clone();
-        if fixed.is_none() {
-            if new_len <= old_len {
-                if new_len < old_len {
-                    self.unmap(old + new_len, old + old_len);
-                }
-                return Ok(old);
-            }
-            let (tail, tail_end) = (old + old_len, old + new_len);
-            if area.end == tail && tail_end <= USER_TOP && self.is_free(tail, tail_end) {
-                let grown = unik_core::areas::Payload::split(&vma, tail - area.start);
-                self.map(tail, tail_end, grown, false)?;
-                return Ok(old);
-            }
-        }
-        if !may_move {
-            return Err(Errno::ENOMEM);
-        }
-        let target = match fixed {
-            Some(target) => {
-                self.unmap(target, target + new_len);
-                target
-            }
-            None => self.find_room(0, new_len, false)?,
-        };
-        if new_len < old_len {
-            self.unmap(old + new_len, old + old_len);
-        }
-        self.move_pages(old, old_len.min(new_len), target);
-        if new_len > old_len {
-            let moved = self.areas.find(target).ok_or(Errno::EFAULT)?;
-            let tail =
-                unik_core::areas::Payload::split(moved.payload, target + old_len - moved.start);
-            self.map(target + old_len, target + new_len, tail, false)?;
-        }
-        Ok(target)
-    }
-
-    fn move_pages(&mut self, old: u64, len: u64, target: u64) {
-        for area in self.areas.cut(old, old + len) {
-            let start = target + (area.start - old);
-            self.areas
-                .insert(start, start + (area.end - area.start), area.payload);
-        }
-        let congruent = (old ^ target) % LARGE == 0;
-        let mut moved = Vec::new();
-        let mut at = old;
-        // Large pages survive the move only where both addresses are aligned alike.
-        while at < old + len {
-            match pagetable::lookup(at) {
-                Some(leaf)
-                    if leaf.large && congruent && at % LARGE == 0 && at + LARGE <= old + len =>
-                {
-                    moved.push((at, leaf.entry, true));
-                    at += LARGE;
-                }
-                Some(leaf) if leaf.large => {
-                    let offset = at % LARGE;
-                    moved.push((at, (leaf.entry & !pagetable::LARGE_PAGE) + offset, false));
-                    at += PAGE;
-                }
-                Some(leaf) => {
-                    moved.push((at, leaf.entry, false));
-                    at += PAGE;
-                }
-                None => at += PAGE,
-            }
-        }
-        let _ = pagetable::update(old, old + len, |_, _| 0);
-        tlb::flush_all();
-        for (from, entry, large) in moved {
-            let to = target + (from - old);
-            let flags = entry & !pagetable::address(u64::MAX);
-            let stored = if large && pagetable::large_is_free(to) {
-                pagetable::map_large(
-                    to,
-                    pagetable::address(entry),
-                    flags & !pagetable::LARGE_PAGE,
-                )
-            } else if large {
-                (0..512).try_for_each(|i| {
-                    pagetable::set_entry(to + i * PAGE, (entry & !pagetable::LARGE_PAGE) + i * PAGE)
-                })
-            } else {
-                pagetable::set_entry(to, entry)
-            };
-            if stored.is_none() {
-                crate::console::warn("memory is too short for page tables; a moved page was lost");
-            }
-        }
-    }
-
-    /// brk(2): moves the end of the heap and returns it; the old end when that is impossible.
-    pub fn set_brk(&mut self, wanted: u64) -> u64 {
-        let (Some(old_end), Some(new_end)) = (page_up(self.brk), page_up(wanted)) else {
-            return self.brk;
-        };
-        if wanted < self.brk_start || new_end > USER_TOP {
-            return self.brk;
-        }
-        if new_end < old_end {
-            self.unmap(new_end, old_end);
-        } else if new_end > old_end {
-            let heap = Vma {
-                backing: Backing::Heap,
-                ..Vma::anonymous(linux::PROT_READ | linux::PROT_WRITE)
-            };
-            if !self.is_free(old_end, new_end) || self.map(old_end, new_end, heap, false).is_err() {
-                return self.brk;
-            }
-        }
-        self.brk = wanted;
-        wanted
-    }
-
     /// Whether `start..end` is mapped without holes.
     pub fn covers(&self, start: u64, end: u64) -> bool {
         self.areas.covers(start, end, |_| true)
@@ -647,27 +426,6 @@ impl Space {
     pub fn resident(&self) -> u64 {
         self.resident
     }
-}
-
-/// Makes the private pages of `start..end` zero where they are, if few were written; false when there are too many or others among them.
-fn clear_in_place(start: u64, end: u64) -> bool {
-    let mut written = Vec::new();
-    let mut others = false;
-    let looked = pagetable::update(start, end, |entry, large| {
-        others |= large || entry & pagetable::OWNED == 0;
-        if entry & pagetable::DIRTY != 0 && written.len() <= CLEAR_IN_PLACE {
-            written.push(pagetable::address(entry));
-        }
-        entry
-    });
-    if looked.is_none() || others || written.len() > CLEAR_IN_PLACE {
-        return false;
-    }
-    for paddr in written {
-        // SAFETY: a frame that this address space owns; the program asked for zeros.
-        unsafe { core::ptr::write_bytes(frames::virt(paddr), 0, PAGE as usize) };
-    }
-    true
 }
 
 fn file_fault(errno: Errno) -> Fault {

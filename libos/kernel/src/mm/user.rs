@@ -134,7 +134,7 @@ pub fn path(address: u64) -> Result<Vec<u8>> {
 
 /// An atomic word of the program (futexes); EINVAL when misaligned.
 pub fn atomic<'a>(address: u64) -> Result<&'a core::sync::atomic::AtomicU32> {
-    if address % 4 != 0 {
+    if !address.is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
     check(address, 4, Access::Read)?;

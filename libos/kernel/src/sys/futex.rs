@@ -60,7 +60,7 @@ pub fn futex(
             if bitset == 0 {
                 return Err(Errno::EINVAL);
             }
-            if address % 4 != 0 {
+            if !address.is_multiple_of(4) {
                 return Err(Errno::EINVAL);
             }
             Ok(queue::wake_waiters(address, value.max(1), bitset) as u64)

@@ -18,7 +18,7 @@ const PROT_KNOWN: u32 = linux::PROT_READ
     | linux::PROT_GROWSUP;
 
 fn range(address: u64, len: u64) -> Result<(u64, u64)> {
-    if address % PAGE != 0 {
+    if !address.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
     let end = page_up(len)
@@ -39,7 +39,7 @@ fn check_protection(prot: u64) -> Result<u32> {
 }
 
 fn file_area(fd: u64, prot: u32, shared: bool, offset: u64) -> Result<Backing> {
-    if offset % PAGE != 0 {
+    if !offset.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
     let file = process::fds().get(fd as i32)?;
@@ -146,7 +146,7 @@ pub fn mremap(old: u64, old_len: u64, new_len: u64, flags: u64, target: u64) -> 
         flags & linux::MREMAP_MAYMOVE != 0,
         flags & linux::MREMAP_FIXED != 0,
     );
-    if old % PAGE != 0
+    if !old.is_multiple_of(PAGE)
         || new_len == 0
         || flags & !(linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED) != 0
         || (fixed && !may_move)
@@ -167,7 +167,10 @@ pub fn mremap(old: u64, old_len: u64, new_len: u64, flags: u64, target: u64) -> 
                 .checked_add(new_len)
                 .filter(|&end| end <= USER_TOP)
                 .ok_or(Errno::EINVAL)?;
-            if target % PAGE != 0 || target < MIN_ADDRESS || (target < old + old_len && old < end) {
+            if !target.is_multiple_of(PAGE)
+                || target < MIN_ADDRESS
+                || (target < old + old_len && old < end)
+            {
                 return Err(Errno::EINVAL);
             }
             Some(target)

@@ -6,6 +6,7 @@ use crate::process::PID;
 use crate::sched::{self, Wake};
 use crate::signal::{self, Action, Info, UNBLOCKABLE};
 use linux_raw_sys::general as linux;
+use unik_abi::control::Phase;
 
 const SET_SIZE: u64 = 8;
 
@@ -148,6 +149,8 @@ pub fn sigaltstack(new: u64, old: u64) -> Result<u64> {
     let current = thread.signals.borrow().alt_stack;
     let flags = signal::frame::stack_flags(rsp, current);
     if new != 0 {
+        // The last thing that Rust's runtime does before `main`.
+        crate::power::stamp_once(Phase::Main);
         let [base, wanted, size]: [u64; 3] = user::get(new)?;
         let wanted = wanted as u32;
         if flags & linux::SS_ONSTACK != 0 {

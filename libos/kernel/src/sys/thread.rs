@@ -169,7 +169,7 @@ pub fn sched_setaffinity(tid: u64, size: u64, mask: u64) -> Result<u64> {
 
 /// The vCPUs a thread may run on. Returns the bytes written.
 pub fn sched_getaffinity(tid: u64, size: u64, out: u64) -> Result<u64> {
-    if size < 8 || size % 8 != 0 {
+    if size < 8 || !size.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let mask = with_thread(tid, |thread| thread.affinity.get())? & all_vcpus();

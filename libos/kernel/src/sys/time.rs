@@ -226,8 +226,8 @@ impl Alarm {
     fn fire(self: &Rc<Self>) {
         self.pending.set(None);
         let interval = self.interval.get();
-        if interval > 0 {
-            let late = time::now().saturating_sub(self.deadline.get()) / interval;
+        let behind = time::now().saturating_sub(self.deadline.get());
+        if let Some(late) = behind.checked_div(interval) {
             self.overrun.set(late);
             self.arm(self.deadline.get() + (late + 1) * interval);
         }

@@ -4,6 +4,7 @@
 
 pub mod ioctl;
 pub mod options;
+mod settings;
 mod transfer;
 
 use crate::addr::{Address, mapped, unmapped};
