@@ -1,8 +1,9 @@
 //! From the first ring-3 instruction to the idle loop.
 
 use crate::arch::cpuid::Table;
+use crate::arch::nucleus::{self, CpuidQuery};
 use crate::arch::vcpu::{self, VCPU_BLOCKS};
-use crate::arch::{apic, fpu, smp};
+use crate::arch::{apic, fpu, kvmclock, smp};
 use crate::mm::{frames, heap, pagetable};
 use crate::sched::idle;
 use crate::{config, lock, power, process, random, time};
@@ -235,19 +236,42 @@ fn set_up_processor() -> Features {
 }
 
 fn set_up_clock(config: &config::Config, entry_tsc: u64) {
-    let khz = match config.tsc_khz {
-        0 => CPUID.get().get(0x15, 0).and_then(|leaf| {
-            (leaf.eax != 0 && leaf.ecx != 0)
-                .then(|| leaf.ecx as u64 * leaf.ebx as u64 / leaf.eax as u64 / 1000)
-        }),
-        khz => Some(khz),
-    };
-    let Some(khz) = khz.filter(|&khz| khz > 0) else {
+    if config.tsc_khz > 0 {
+        return time::init(
+            entry_tsc,
+            config.tsc_khz,
+            config.wall_ns,
+            config.wall_tsc.unwrap_or(entry_tsc),
+        );
+    }
+    if let Some(clock) = kvmclock::read() {
+        return time::init(entry_tsc, clock.khz, clock.wall_ns, clock.tsc);
+    }
+    let Some(khz) = crystal_khz() else {
         power::die(
             ExitReport::Refused,
-            "the frequency of the time stamp counter is unknown; pass tsc_khz in the configuration",
+            "the frequency of the time stamp counter is unknown: this monitor offers neither a configuration, nor kvmclock, nor CPUID leaf 0x15",
         );
     };
-    let wall_tsc = config.wall_tsc.unwrap_or(entry_tsc);
-    time::init(entry_tsc, khz, config.wall_ns, wall_tsc);
+    time::init(
+        entry_tsc,
+        khz,
+        config.wall_ns,
+        config.wall_tsc.unwrap_or(entry_tsc),
+    );
+}
+
+/// The frequency by CPUID leaf 0x15 (Intel SDM volume 2).
+fn crystal_khz() -> Option<u64> {
+    let mut leaf = [CpuidQuery {
+        leaf: 0x15,
+        ..CpuidQuery::default()
+    }];
+    if CPUID.get().get(0, 0)?.eax < 0x15 {
+        return None;
+    }
+    nucleus::cpuid(&mut leaf);
+    let [leaf] = leaf;
+    let khz = (leaf.ecx as u64 * leaf.ebx as u64).checked_div(leaf.eax as u64)? / 1000;
+    (khz > 0).then_some(khz)
 }

@@ -3,6 +3,7 @@
 //! - `nucleus.s`: all ring-0 code. `entry.s`: ring-3 entries and exits, the stack switch.
 //! - [`vcpu`]: the per-vCPU block that `gs` points to. [`frame`]: the saved registers of a program.
 //! - [`nucleus`]: the services behind `int3`. [`fpu`]: vector state beyond xmm. [`cpuid`]: the table for rewritten sites.
+//! - [`kvmclock`]: the clock of monitors that say nothing else.
 //! - [`apic`]: timer and inter-processor interrupts in whichever mode the processor offers. [`smp`]: starting further vCPUs.
 
 use core::arch::{asm, global_asm};
@@ -11,6 +12,7 @@ pub mod apic;
 pub mod cpuid;
 pub mod fpu;
 pub mod frame;
+pub mod kvmclock;
 pub mod nucleus;
 pub mod smp;
 pub mod vcpu;
