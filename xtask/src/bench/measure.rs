@@ -139,9 +139,6 @@ pub struct Memory {
     pub pss: f64,
 }
 
-/// Guest memory is one anonymous mapping at least this large, in KiB.
-const GUEST_MAPPING: u64 = 16 << 10;
-
 /// Looks at the process while hello waits for input.
 pub fn memory(tools: &Tools, image: &Path) -> Result<Memory> {
     let mut run = tools.monitor();
@@ -168,31 +165,66 @@ pub fn memory(tools: &Tools, image: &Path) -> Result<Memory> {
     Ok(add_up(&maps))
 }
 
-/// Adds up `/proc/PID/smaps`.
+/// One mapping of `/proc/PID/smaps`; sizes in KiB.
+#[derive(Clone, Debug, Default)]
+struct Mapping {
+    from: u64,
+    to: u64,
+    image: bool,
+    pss: u64,
+    private: u64,
+}
+
+/// The guest's memory is the run of mappings without a gap in which the image lies.
 fn add_up(maps: &str) -> Memory {
-    let (mut private, mut pss, mut guest) = (0, 0, false);
-    let mut image = false;
-    for line in maps.lines() {
-        let mut words = line.split_whitespace();
-        let (first, value) = (
-            words.next().unwrap_or_default(),
-            words
-                .next()
-                .and_then(|v| v.parse::<u64>().ok())
-                .unwrap_or(0),
-        );
-        match first {
-            "Size:" => guest = image || value >= GUEST_MAPPING,
-            "Pss:" => pss += value,
-            "Private_Clean:" | "Private_Dirty:" if !guest => private += value,
-            header if !header.ends_with(':') => image = line.ends_with(".unik"),
-            _ => {}
-        }
-    }
+    let all = mappings(maps);
+    let image = all.iter().position(|m| m.image);
+    let joined = |pair: &[Mapping]| pair[0].to == pair[1].from;
+    let guest = image.map(|at| {
+        let before = all[..=at]
+            .windows(2)
+            .rev()
+            .take_while(|p| joined(p))
+            .count();
+        let after = all[at..].windows(2).take_while(|p| joined(p)).count();
+        at - before..=at + after
+    });
+    let own = |n: &usize| !guest.as_ref().is_some_and(|g| g.contains(n));
+    let private: u64 = (0..all.len()).filter(own).map(|n| all[n].private).sum();
+    let pss: u64 = all.iter().map(|m| m.pss).sum();
     Memory {
         monitor_private: private as f64 * 1024.0 / 1e6,
         pss: pss as f64 * 1024.0 / 1e6,
     }
+}
+
+fn mappings(maps: &str) -> Vec<Mapping> {
+    let mut all: Vec<Mapping> = Vec::new();
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap_or_default();
+        let value = words.next().and_then(|v| v.parse::<u64>().ok());
+        match (first, all.last_mut(), value) {
+            ("Pss:", Some(mapping), Some(kib)) => mapping.pss = kib,
+            ("Private_Clean:" | "Private_Dirty:", Some(mapping), Some(kib)) => {
+                mapping.private += kib
+            }
+            (range, ..) if !range.ends_with(':') => all.extend(header(range, line)),
+            _ => {}
+        }
+    }
+    all
+}
+
+fn header(range: &str, line: &str) -> Option<Mapping> {
+    let (from, to) = range.split_once('-')?;
+    let address = |text| u64::from_str_radix(text, 16).ok();
+    Some(Mapping {
+        from: address(from)?,
+        to: address(to)?,
+        image: line.ends_with(".unik"),
+        ..Mapping::default()
+    })
 }
 
 #[cfg(test)]
@@ -218,8 +250,8 @@ mod tests {
     #[test]
     fn maps_are_told_apart() {
         let maps = "1000-2000 r--p 0 00:00 0 /x/unik-vmm\nSize: 8 kB\nPss: 4 kB\nPrivate_Clean: 4 kB\nPrivate_Dirty: 0 kB\n\
-            2000-3000 rw-p 0 00:00 0\nSize: 65536 kB\nPss: 100 kB\nPrivate_Dirty: 100 kB\n\
-            3000-4000 rw-p 0 00:00 0 /x/hello.unik\nSize: 1000 kB\nPss: 10 kB\nPrivate_Dirty: 10 kB\n";
+            5000-6000 rw-p 0 00:00 0\nSize: 65536 kB\nPss: 100 kB\nPrivate_Dirty: 100 kB\n\
+            6000-7000 rw-p 0 00:00 0 /x/hello.unik\nSize: 1000 kB\nPss: 10 kB\nPrivate_Dirty: 10 kB\n";
         let memory = add_up(maps);
         assert!((memory.pss - 114.0 * 1.024e-3).abs() < 1e-9);
         assert!((memory.monitor_private - 4.0 * 1.024e-3).abs() < 1e-9);
