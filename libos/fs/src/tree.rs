@@ -36,6 +36,8 @@ pub struct Plan {
     pub hostname: Vec<u8>,
     /// Name servers for `/etc/resolv.conf`.
     pub resolvers: Vec<String>,
+    /// For `/etc/localtime`: a rule as in the variable `TZ`, such as `CET-1CEST,M3.5.0,M10.5.0/3`; empty: UTC.
+    pub zone: Vec<u8>,
 }
 
 /// Builds the tree. Costs next to nothing before somebody looks into `/` or `/dev`. Never fails: a place that the packed files occupy
@@ -119,7 +121,7 @@ fn fill_etc(etc: &Node, plan: &Plan) {
         (b"passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
         (b"group", b"root:x:0:\nnogroup:x:65534:\n"),
         (b"nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n"),
-        (b"localtime", UTC),
+        (b"localtime", &localtime(&plan.zone)),
     ];
     for (name, text) in files {
         if let Ok(node) = etc.create(name, &new(FileType::Regular, 0o644, 0)) {
@@ -128,6 +130,11 @@ fn fill_etc(etc: &Node, plan: &Plan) {
     }
 }
 
-/// `/etc/localtime` for UTC: a TZif version 2 file without transitions (RFC 8536).
-const UTC: &[u8] = b"TZif2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x04\0\0\0\0\0\0UTC\0\
-TZif2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x04\0\0\0\0\0\0UTC\0\nUTC0\n";
+/// `/etc/localtime`: a TZif version 2 file without transitions, so that the rule in its footer holds for all times (RFC 9636, 3.3).
+fn localtime(zone: &[u8]) -> Vec<u8> {
+    let fits = !zone.is_empty() && zone.iter().all(|byte| byte.is_ascii_graphic());
+    [TZIF, TZIF, b"\n", if fits { zone } else { b"UTC0" }, b"\n"].concat()
+}
+
+/// A TZif header and data block: one type of local time, UTC.
+const TZIF: &[u8] = b"TZif2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x04\0\0\0\0\0\0UTC\0";

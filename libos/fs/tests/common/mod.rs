@@ -144,7 +144,7 @@ pub fn archive(records: &[Packed<'_>]) -> &'static [u8] {
 /// A view of a tree over `archive`.
 pub fn vfs_over(archive: &'static [u8]) -> (Rc<Vfs>, Rc<Machine>) {
     let machine = Rc::new(Machine::default());
-    let plan = Plan { archive, pages: 1 << 20, hostname: b"box".to_vec(), resolvers: vec!["10.0.2.3".into()] };
+    let plan = Plan { archive, pages: 1 << 20, hostname: b"box".to_vec(), resolvers: vec!["10.0.2.3".into()], zone: b"CET-1CEST,M3.5.0,M10.5.0/3".to_vec() };
     (tree::build(machine.clone(), Rc::new(FdTable::new(1024)), plan), machine)
 }
 

@@ -70,6 +70,7 @@ fn build() -> Rc<Vfs> {
         pages: frames::stats().1 as u64 / 2,
         hostname: config.hostname.clone(),
         resolvers: Vec::new(),
+        zone: config.tz.clone(),
     };
     let vfs = tree::build(system(), fds(), plan);
     if let Some(terminal) = TERMINAL.get().clone() {
