@@ -6,7 +6,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 fn mode(path: &str) {
     let meta = std::fs::symlink_metadata(path).expect("there");
-    println!("{path}: mode {:o} owner {}:{} links {} size {} blocks {}", meta.mode(), meta.uid(), meta.gid(), meta.nlink(), meta.size(), meta.blocks());
+    println!(
+        "{path}: mode {:o} owner {}:{} links {} size {} blocks {}",
+        meta.mode(),
+        meta.uid(),
+        meta.gid(),
+        meta.nlink(),
+        meta.size(),
+        meta.blocks()
+    );
 }
 
 fn permissions() {
@@ -20,19 +28,52 @@ fn permissions() {
     unsafe {
         show("chown", libc::chown(c("p").as_ptr(), 12, 34));
         mode("p");
-        show("chown keep", libc::chown(c("p").as_ptr(), u32::MAX, u32::MAX));
+        show(
+            "chown keep",
+            libc::chown(c("p").as_ptr(), u32::MAX, u32::MAX),
+        );
         show("lchown", libc::lchown(c("link").as_ptr(), 5, 6));
         mode("link");
-        show("fchownat flags", libc::fchownat(libc::AT_FDCWD, c("p").as_ptr(), 0, 0, 1));
-        show("fchmodat2 symlink", libc::syscall(452, libc::AT_FDCWD, c("link").as_ptr(), 0o600, libc::AT_SYMLINK_NOFOLLOW));
+        show(
+            "fchownat flags",
+            libc::fchownat(libc::AT_FDCWD, c("p").as_ptr(), 0, 0, 1),
+        );
+        show(
+            "fchmodat2 symlink",
+            libc::syscall(
+                452,
+                libc::AT_FDCWD,
+                c("link").as_ptr(),
+                0o600,
+                libc::AT_SYMLINK_NOFOLLOW,
+            ),
+        );
         libc::chmod(c("p").as_ptr(), 0o644);
         for want in [0, libc::R_OK, libc::W_OK, libc::X_OK, 7, 8] {
-            show(&format!("access {want}"), libc::access(c("p").as_ptr(), want));
+            show(
+                &format!("access {want}"),
+                libc::access(c("p").as_ptr(), want),
+            );
         }
-        show("access directory X", libc::access(c(".").as_ptr(), libc::X_OK));
+        show(
+            "access directory X",
+            libc::access(c(".").as_ptr(), libc::X_OK),
+        );
         show("access missing", libc::access(c("nope").as_ptr(), 0));
-        show("faccessat2", libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, c("dangling2").as_ptr(), 0, 0x100));
-        show("faccessat2 flags", libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, c("p").as_ptr(), 0, 1));
+        show(
+            "faccessat2",
+            libc::syscall(
+                libc::SYS_faccessat2,
+                libc::AT_FDCWD,
+                c("dangling2").as_ptr(),
+                0,
+                0x100,
+            ),
+        );
+        show(
+            "faccessat2 flags",
+            libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, c("p").as_ptr(), 0, 1),
+        );
         libc::umask(0o077);
         close(open("masked", libc::O_CREAT | libc::O_RDWR));
         println!("umask was {:o}", libc::umask(0o022));
@@ -52,19 +93,66 @@ fn looking() {
     unsafe {
         let mut out: libc::stat = zeroed();
         show("stat missing", libc::stat(c("nope").as_ptr(), &mut out));
-        show("stat bad address", libc::syscall(libc::SYS_newfstatat, libc::AT_FDCWD, c("p").as_ptr(), 8, 0));
-        show("fstatat empty", libc::fstatat(libc::AT_FDCWD, c("").as_ptr(), &mut out, 0));
-        show("fstatat empty path", libc::fstatat(libc::AT_FDCWD, c("").as_ptr(), &mut out, libc::AT_EMPTY_PATH));
-        println!("it is a directory: {}", out.st_mode & libc::S_IFMT == libc::S_IFDIR);
-        show("fstatat flags", libc::syscall(libc::SYS_newfstatat, libc::AT_FDCWD, c("p").as_ptr(), &raw mut out, 0x8000));
+        show(
+            "stat bad address",
+            libc::syscall(libc::SYS_newfstatat, libc::AT_FDCWD, c("p").as_ptr(), 8, 0),
+        );
+        show(
+            "fstatat empty",
+            libc::fstatat(libc::AT_FDCWD, c("").as_ptr(), &mut out, 0),
+        );
+        show(
+            "fstatat empty path",
+            libc::fstatat(
+                libc::AT_FDCWD,
+                c("").as_ptr(),
+                &mut out,
+                libc::AT_EMPTY_PATH,
+            ),
+        );
+        println!(
+            "it is a directory: {}",
+            out.st_mode & libc::S_IFMT == libc::S_IFDIR
+        );
+        show(
+            "fstatat flags",
+            libc::syscall(
+                libc::SYS_newfstatat,
+                libc::AT_FDCWD,
+                c("p").as_ptr(),
+                &raw mut out,
+                0x8000,
+            ),
+        );
         show("fstat bad", libc::fstat(99, &mut out));
         let mut x: libc::statx = zeroed();
-        show("statx", libc::statx(libc::AT_FDCWD, c("p").as_ptr(), 0, libc::STATX_ALL, &mut x));
-        println!("mask {:x} mode {:o} size {} blksize {}", x.stx_mask & 0xfff, x.stx_mode, x.stx_size, x.stx_blksize);
-        show("statx flags", libc::statx(libc::AT_FDCWD, c("p").as_ptr(), 0x6000, libc::STATX_ALL, &mut x));
+        show(
+            "statx",
+            libc::statx(libc::AT_FDCWD, c("p").as_ptr(), 0, libc::STATX_ALL, &mut x),
+        );
+        println!(
+            "mask {:x} mode {:o} size {} blksize {}",
+            x.stx_mask & 0xfff,
+            x.stx_mode,
+            x.stx_size,
+            x.stx_blksize
+        );
+        show(
+            "statx flags",
+            libc::statx(
+                libc::AT_FDCWD,
+                c("p").as_ptr(),
+                0x6000,
+                libc::STATX_ALL,
+                &mut x,
+            ),
+        );
         let mut fs: libc::statfs = zeroed();
         show("statfs", libc::statfs(c(".").as_ptr(), &mut fs));
-        println!("type {:x} bsize {} namelen {}", fs.f_type, fs.f_bsize, fs.f_namelen);
+        println!(
+            "type {:x} bsize {} namelen {}",
+            fs.f_type, fs.f_bsize, fs.f_namelen
+        );
         show("statfs /proc", libc::statfs(c("/proc").as_ptr(), &mut fs));
         println!("type {:x}", fs.f_type);
         let mut pipe = [0; 2];
@@ -83,18 +171,33 @@ fn times() {
     put("t", b"");
     let shown = || {
         let meta = std::fs::symlink_metadata("t").expect("there");
-        println!("times {}.{:09} {}.{:09}", meta.atime(), meta.atime_nsec(), meta.mtime(), meta.mtime_nsec());
+        println!(
+            "times {}.{:09} {}.{:09}",
+            meta.atime(),
+            meta.atime_nsec(),
+            meta.mtime(),
+            meta.mtime_nsec()
+        );
     };
-    let at = |sec, nsec| libc::timespec { tv_sec: sec, tv_nsec: nsec };
+    let at = |sec, nsec| libc::timespec {
+        tv_sec: sec,
+        tv_nsec: nsec,
+    };
     let set = |what: &str, times: [libc::timespec; 2], flags| {
         // SAFETY: valid strings and structures.
-        show(what, unsafe { libc::utimensat(libc::AT_FDCWD, c("t").as_ptr(), times.as_ptr(), flags) });
+        show(what, unsafe {
+            libc::utimensat(libc::AT_FDCWD, c("t").as_ptr(), times.as_ptr(), flags)
+        });
     };
     set("utimensat", [at(1000, 5), at(2000, 999_999_999)], 0);
     shown();
     set("utimensat omit", [at(0, libc::UTIME_OMIT), at(3000, 1)], 0);
     shown();
-    set("utimensat both omitted", [at(0, libc::UTIME_OMIT), at(0, libc::UTIME_OMIT)], 0);
+    set(
+        "utimensat both omitted",
+        [at(0, libc::UTIME_OMIT), at(0, libc::UTIME_OMIT)],
+        0,
+    );
     shown();
     set("utimensat before 1970", [at(-10, 1), at(1 << 40, 2)], 0);
     shown();
@@ -106,13 +209,28 @@ fn times() {
     unsafe {
         show("futimens", libc::futimens(fd, both.as_ptr()));
         shown();
-        let micros = [libc::timeval { tv_sec: 5, tv_usec: 6 }, libc::timeval { tv_sec: 7, tv_usec: 999_999 }];
+        let micros = [
+            libc::timeval {
+                tv_sec: 5,
+                tv_usec: 6,
+            },
+            libc::timeval {
+                tv_sec: 7,
+                tv_usec: 999_999,
+            },
+        ];
         show("utimes", libc::utimes(c("t").as_ptr(), micros.as_ptr()));
         shown();
-        let seconds = libc::utimbuf { actime: 11, modtime: 12 };
+        let seconds = libc::utimbuf {
+            actime: 11,
+            modtime: 12,
+        };
         show("utime", libc::utime(c("t").as_ptr(), &seconds));
         shown();
-        show("utimensat bad descriptor", libc::futimens(99, both.as_ptr()));
+        show(
+            "utimensat bad descriptor",
+            libc::futimens(99, both.as_ptr()),
+        );
     }
     close(fd);
 }
@@ -140,13 +258,57 @@ fn extended() {
     // SAFETY: valid strings and buffers.
     unsafe {
         for name in ["trusted.none", "security.none"] {
-            show(&format!("getxattr {name}"), libc::getxattr(c("p").as_ptr(), c(name).as_ptr(), value.as_mut_ptr().cast(), 16) as i64);
+            show(
+                &format!("getxattr {name}"),
+                libc::getxattr(
+                    c("p").as_ptr(),
+                    c(name).as_ptr(),
+                    value.as_mut_ptr().cast(),
+                    16,
+                ) as i64,
+            );
         }
-        show("getxattr unknown", libc::getxattr(c("p").as_ptr(), c("odd.name").as_ptr(), value.as_mut_ptr().cast(), 16) as i64);
-        show("getxattr empty", libc::getxattr(c("p").as_ptr(), c("").as_ptr(), value.as_mut_ptr().cast(), 16) as i64);
-        show("listxattr", libc::listxattr(c("p").as_ptr(), value.as_mut_ptr().cast(), 16) as i64);
-        show("getxattr missing file", libc::getxattr(c("nope").as_ptr(), c("trusted.x").as_ptr(), value.as_mut_ptr().cast(), 16) as i64);
-        show("setxattr unknown", libc::setxattr(c("p").as_ptr(), c("odd.name").as_ptr(), value.as_ptr().cast(), 4, 0));
+        show(
+            "getxattr unknown",
+            libc::getxattr(
+                c("p").as_ptr(),
+                c("odd.name").as_ptr(),
+                value.as_mut_ptr().cast(),
+                16,
+            ) as i64,
+        );
+        show(
+            "getxattr empty",
+            libc::getxattr(
+                c("p").as_ptr(),
+                c("").as_ptr(),
+                value.as_mut_ptr().cast(),
+                16,
+            ) as i64,
+        );
+        show(
+            "listxattr",
+            libc::listxattr(c("p").as_ptr(), value.as_mut_ptr().cast(), 16) as i64,
+        );
+        show(
+            "getxattr missing file",
+            libc::getxattr(
+                c("nope").as_ptr(),
+                c("trusted.x").as_ptr(),
+                value.as_mut_ptr().cast(),
+                16,
+            ) as i64,
+        );
+        show(
+            "setxattr unknown",
+            libc::setxattr(
+                c("p").as_ptr(),
+                c("odd.name").as_ptr(),
+                value.as_ptr().cast(),
+                4,
+                0,
+            ),
+        );
     }
     outcome("open after all", open("p", libc::O_RDONLY));
 }

@@ -5,13 +5,22 @@ use std::mem::zeroed;
 use std::ptr::{null, null_mut};
 
 fn state(what: &str, fd: i32, events: i16) {
-    let mut entry = libc::pollfd { fd, events, revents: 0 };
+    let mut entry = libc::pollfd {
+        fd,
+        events,
+        revents: 0,
+    };
     // SAFETY: one entry.
     let count = unsafe { libc::poll(&raw mut entry, 1, 0) };
     println!("poll {what}: {count} {:x}", entry.revents);
 }
 
-const ALL: i16 = libc::POLLIN | libc::POLLOUT | libc::POLLPRI | libc::POLLRDNORM | libc::POLLWRNORM | libc::POLLRDHUP;
+const ALL: i16 = libc::POLLIN
+    | libc::POLLOUT
+    | libc::POLLPRI
+    | libc::POLLRDNORM
+    | libc::POLLWRNORM
+    | libc::POLLRDHUP;
 
 fn pipes() {
     let mut pipe = [0; 2];
@@ -21,38 +30,89 @@ fn pipes() {
     unsafe {
         show("pipe2", libc::pipe2(pipe.as_mut_ptr(), libc::O_NONBLOCK));
         show("pipe2 flags", libc::pipe2(pipe.as_mut_ptr(), 1));
-        show("read empty", libc::read(pipe[0], buffer.as_mut_ptr().cast(), 10) as i64);
+        show(
+            "read empty",
+            libc::read(pipe[0], buffer.as_mut_ptr().cast(), 10) as i64,
+        );
         state("empty reader", pipe[0], ALL);
         state("empty writer", pipe[1], ALL);
-        show("fill", libc::write(pipe[1], data.as_ptr().cast(), 70_000) as i64);
-        show("write full", libc::write(pipe[1], data.as_ptr().cast(), 1) as i64);
+        show(
+            "fill",
+            libc::write(pipe[1], data.as_ptr().cast(), 70_000) as i64,
+        );
+        show(
+            "write full",
+            libc::write(pipe[1], data.as_ptr().cast(), 1) as i64,
+        );
         state("full reader", pipe[0], ALL);
         state("full writer", pipe[1], ALL);
-        show("read", libc::read(pipe[0], buffer.as_mut_ptr().cast(), 4096) as i64);
+        show(
+            "read",
+            libc::read(pipe[0], buffer.as_mut_ptr().cast(), 4096) as i64,
+        );
         state("writer with a page", pipe[1], ALL);
-        show("small write", libc::write(pipe[1], data.as_ptr().cast(), 4096) as i64);
-        show("drain", libc::read(pipe[0], buffer.as_mut_ptr().cast(), 70_000) as i64);
-        show("read write end", libc::read(pipe[1], buffer.as_mut_ptr().cast(), 1) as i64);
-        show("pread", libc::pread(pipe[0], buffer.as_mut_ptr().cast(), 1, 0) as i64);
+        show(
+            "small write",
+            libc::write(pipe[1], data.as_ptr().cast(), 4096) as i64,
+        );
+        show(
+            "drain",
+            libc::read(pipe[0], buffer.as_mut_ptr().cast(), 70_000) as i64,
+        );
+        show(
+            "read write end",
+            libc::read(pipe[1], buffer.as_mut_ptr().cast(), 1) as i64,
+        );
+        show(
+            "pread",
+            libc::pread(pipe[0], buffer.as_mut_ptr().cast(), 1, 0) as i64,
+        );
         show("lseek", libc::lseek(pipe[0], 0, libc::SEEK_SET));
         close(pipe[1]);
         state("reader without writer", pipe[0], ALL);
-        show("read the end", libc::read(pipe[0], buffer.as_mut_ptr().cast(), 1) as i64);
+        show(
+            "read the end",
+            libc::read(pipe[0], buffer.as_mut_ptr().cast(), 1) as i64,
+        );
         close(pipe[0]);
         libc::pipe(pipe.as_mut_ptr());
         close(pipe[0]);
         state("writer without reader", pipe[1], ALL);
-        show("write without reader", libc::write(pipe[1], data.as_ptr().cast(), 1) as i64);
+        show(
+            "write without reader",
+            libc::write(pipe[1], data.as_ptr().cast(), 1) as i64,
+        );
         close(pipe[1]);
-        show("FIFO without reader", open("fifo", libc::O_WRONLY | libc::O_NONBLOCK));
-        let reader = outcome("FIFO reader", open("fifo", libc::O_RDONLY | libc::O_NONBLOCK));
+        show(
+            "FIFO without reader",
+            open("fifo", libc::O_WRONLY | libc::O_NONBLOCK),
+        );
+        let reader = outcome(
+            "FIFO reader",
+            open("fifo", libc::O_RDONLY | libc::O_NONBLOCK),
+        );
         state("FIFO before a writer", reader, ALL);
-        show("FIFO read", libc::read(reader, buffer.as_mut_ptr().cast(), 1) as i64);
-        let writer = outcome("FIFO writer", open("fifo", libc::O_WRONLY | libc::O_NONBLOCK));
-        show("FIFO read empty", libc::read(reader, buffer.as_mut_ptr().cast(), 1) as i64);
-        show("FIFO write", libc::write(writer, data.as_ptr().cast(), 5) as i64);
+        show(
+            "FIFO read",
+            libc::read(reader, buffer.as_mut_ptr().cast(), 1) as i64,
+        );
+        let writer = outcome(
+            "FIFO writer",
+            open("fifo", libc::O_WRONLY | libc::O_NONBLOCK),
+        );
+        show(
+            "FIFO read empty",
+            libc::read(reader, buffer.as_mut_ptr().cast(), 1) as i64,
+        );
+        show(
+            "FIFO write",
+            libc::write(writer, data.as_ptr().cast(), 5) as i64,
+        );
         close(writer);
-        show("FIFO read rest", libc::read(reader, buffer.as_mut_ptr().cast(), 10) as i64);
+        show(
+            "FIFO read rest",
+            libc::read(reader, buffer.as_mut_ptr().cast(), 10) as i64,
+        );
         state("FIFO after a writer", reader, ALL);
         close(reader);
     }
@@ -68,16 +128,34 @@ fn counters() {
         show("write", libc::write(fd, (&raw const add).cast(), 8) as i64);
         show("read", libc::read(fd, (&raw mut value).cast(), 8) as i64);
         println!("{value}");
-        show("read zero", libc::read(fd, (&raw mut value).cast(), 8) as i64);
-        show("read short", libc::read(fd, (&raw mut value).cast(), 4) as i64);
+        show(
+            "read zero",
+            libc::read(fd, (&raw mut value).cast(), 8) as i64,
+        );
+        show(
+            "read short",
+            libc::read(fd, (&raw mut value).cast(), 4) as i64,
+        );
         let all = u64::MAX;
-        show("write all ones", libc::write(fd, (&raw const all).cast(), 8) as i64);
+        show(
+            "write all ones",
+            libc::write(fd, (&raw const all).cast(), 8) as i64,
+        );
         let most = u64::MAX - 1;
-        show("write most", libc::write(fd, (&raw const most).cast(), 8) as i64);
+        show(
+            "write most",
+            libc::write(fd, (&raw const most).cast(), 8) as i64,
+        );
         state("full eventfd", fd, ALL);
-        show("write more", libc::write(fd, (&raw const add).cast(), 8) as i64);
+        show(
+            "write more",
+            libc::write(fd, (&raw const add).cast(), 8) as i64,
+        );
         let semaphore = libc::eventfd(2, libc::EFD_SEMAPHORE);
-        show("semaphore", libc::read(semaphore, (&raw mut value).cast(), 8) as i64);
+        show(
+            "semaphore",
+            libc::read(semaphore, (&raw mut value).cast(), 8) as i64,
+        );
         println!("{value}");
         show("eventfd flags", libc::eventfd(0, 7));
         close(fd);
@@ -86,31 +164,66 @@ fn counters() {
 }
 
 fn timers() {
-    let at = |ns: i64| libc::timespec { tv_sec: ns / 1_000_000_000, tv_nsec: ns % 1_000_000_000 };
+    let at = |ns: i64| libc::timespec {
+        tv_sec: ns / 1_000_000_000,
+        tv_nsec: ns % 1_000_000_000,
+    };
     // SAFETY: structures that live as long as the calls.
     unsafe {
         let fd = libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK);
         let mut value = 0u64;
         show("unarmed", libc::read(fd, (&raw mut value).cast(), 8) as i64);
-        let setting = libc::itimerspec { it_interval: at(0), it_value: at(20_000_000) };
-        show("settime", libc::timerfd_settime(fd, 0, &setting, null_mut()));
-        show("too early", libc::read(fd, (&raw mut value).cast(), 8) as i64);
-        let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let setting = libc::itimerspec {
+            it_interval: at(0),
+            it_value: at(20_000_000),
+        };
+        show(
+            "settime",
+            libc::timerfd_settime(fd, 0, &setting, null_mut()),
+        );
+        show(
+            "too early",
+            libc::read(fd, (&raw mut value).cast(), 8) as i64,
+        );
+        let mut entry = libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        };
         show("poll", libc::poll(&raw mut entry, 1, 5000));
         show("read", libc::read(fd, (&raw mut value).cast(), 8) as i64);
         println!("{value}");
-        let periodic = libc::itimerspec { it_interval: at(5_000_000), it_value: at(1_000_000) };
-        show("periodic", libc::timerfd_settime(fd, 0, &periodic, null_mut()));
+        let periodic = libc::itimerspec {
+            it_interval: at(5_000_000),
+            it_value: at(1_000_000),
+        };
+        show(
+            "periodic",
+            libc::timerfd_settime(fd, 0, &periodic, null_mut()),
+        );
         std::thread::sleep(std::time::Duration::from_millis(40));
         show("read", libc::read(fd, (&raw mut value).cast(), 8) as i64);
         println!("several {}", value >= 7);
         let mut left: libc::itimerspec = zeroed();
         show("gettime", libc::timerfd_gettime(fd, &mut left));
-        println!("interval {} left {}", left.it_interval.tv_nsec, left.it_value.tv_nsec <= 5_000_000);
-        let past = libc::itimerspec { it_interval: at(0), it_value: at(1) };
-        show("absolute past", libc::timerfd_settime(fd, libc::TFD_TIMER_ABSTIME, &past, null_mut()));
+        println!(
+            "interval {} left {}",
+            left.it_interval.tv_nsec,
+            left.it_value.tv_nsec <= 5_000_000
+        );
+        let past = libc::itimerspec {
+            it_interval: at(0),
+            it_value: at(1),
+        };
+        show(
+            "absolute past",
+            libc::timerfd_settime(fd, libc::TFD_TIMER_ABSTIME, &past, null_mut()),
+        );
         show("read", libc::read(fd, (&raw mut value).cast(), 8) as i64);
-        show("settime of a file", libc::timerfd_settime(0, 0, &past, null_mut()));
+        show(
+            "settime of a file",
+            libc::timerfd_settime(0, 0, &past, null_mut()),
+        );
         show("clock", libc::timerfd_create(77, 0));
         show("flags", libc::timerfd_create(0, 1));
         close(fd);
@@ -130,7 +243,12 @@ fn signals() {
         state("signalfd", fd, ALL);
         show("short", libc::read(fd, (&raw mut info).cast(), 100) as i64);
         show("read", libc::read(fd, (&raw mut info).cast(), 128) as i64);
-        println!("signal {} code {} own pid {}", info.ssi_signo, info.ssi_code, info.ssi_pid == libc::getpid() as u32);
+        println!(
+            "signal {} code {} own pid {}",
+            info.ssi_signo,
+            info.ssi_code,
+            info.ssi_pid == libc::getpid() as u32
+        );
         show("again", libc::read(fd, (&raw mut info).cast(), 128) as i64);
         show("bad descriptor", libc::signalfd(0, &set, 0));
         close(fd);
@@ -143,7 +261,11 @@ fn collected(epoll: i32, what: &str) {
     unsafe {
         let mut events: [libc::epoll_event; 8] = zeroed();
         let count = libc::epoll_wait(epoll, events.as_mut_ptr(), 8, 0);
-        let seen: Vec<(u32, u64)> = events.iter().take(count.max(0) as usize).map(|event| (event.events, event.u64)).collect();
+        let seen: Vec<(u32, u64)> = events
+            .iter()
+            .take(count.max(0) as usize)
+            .map(|event| (event.events, event.u64))
+            .collect();
         println!("epoll {what}: {count} {seen:x?}");
     }
 }
@@ -152,10 +274,20 @@ fn epolls() {
     let control = |what: &str, epoll, operation, fd, events: u32, data| {
         let mut event = libc::epoll_event { events, u64: data };
         // SAFETY: the event lives as long as the call.
-        show(what, unsafe { libc::epoll_ctl(epoll, operation, fd, &raw mut event) });
+        show(what, unsafe {
+            libc::epoll_ctl(epoll, operation, fd, &raw mut event)
+        });
     };
-    let (add, change, remove) = (libc::EPOLL_CTL_ADD, libc::EPOLL_CTL_MOD, libc::EPOLL_CTL_DEL);
-    let (input, edge, once) = (libc::EPOLLIN as u32, libc::EPOLLET as u32, libc::EPOLLONESHOT as u32);
+    let (add, change, remove) = (
+        libc::EPOLL_CTL_ADD,
+        libc::EPOLL_CTL_MOD,
+        libc::EPOLL_CTL_DEL,
+    );
+    let (input, edge, once) = (
+        libc::EPOLLIN as u32,
+        libc::EPOLLET as u32,
+        libc::EPOLLONESHOT as u32,
+    );
     // SAFETY: buffers are as long as said.
     unsafe {
         let epoll = libc::epoll_create1(libc::EPOLL_CLOEXEC);
@@ -164,7 +296,14 @@ fn epolls() {
         let mut buffer = [0u8; 16];
         control("add", epoll, add, pipe[0], input, 1);
         control("add again", epoll, add, pipe[0], input, 1);
-        control("add file", epoll, add, open("file", libc::O_RDONLY), input, 1);
+        control(
+            "add file",
+            epoll,
+            add,
+            open("file", libc::O_RDONLY),
+            input,
+            1,
+        );
         control("add itself", epoll, add, epoll, input, 1);
         control("add bad", epoll, add, 99, input, 1);
         control("modify missing", epoll, change, pipe[1], input, 1);
@@ -207,7 +346,14 @@ fn epolls() {
         let exclusive = libc::EPOLLEXCLUSIVE as u32;
         control("exclusive", epoll, add, pipe[0], input | exclusive, 8);
         control("exclusive modify", epoll, change, pipe[0], input, 8);
-        control("exclusive one shot", outer, add, pipe[0], input | exclusive | once, 8);
+        control(
+            "exclusive one shot",
+            outer,
+            add,
+            pipe[0],
+            input | exclusive | once,
+            8,
+        );
         close_all(&[epoll, outer, pipe[0]]);
     }
 }
@@ -221,23 +367,65 @@ fn selects() {
         libc::FD_SET(pipe[0], &mut read);
         libc::FD_SET(pipe[1], &mut write);
         let mut zero: libc::timeval = zeroed();
-        show("select", libc::select(pipe[1] + 1, &mut read, &mut write, null_mut(), &mut zero));
-        println!("{} {}", libc::FD_ISSET(pipe[0], &read), libc::FD_ISSET(pipe[1], &write));
+        show(
+            "select",
+            libc::select(pipe[1] + 1, &mut read, &mut write, null_mut(), &mut zero),
+        );
+        println!(
+            "{} {}",
+            libc::FD_ISSET(pipe[0], &read),
+            libc::FD_ISSET(pipe[1], &write)
+        );
         libc::FD_SET(pipe[0], &mut read);
-        let mut short = libc::timeval { tv_sec: 0, tv_usec: 10_000 };
-        show("select timeout", libc::select(pipe[1] + 1, &mut read, null_mut(), null_mut(), &mut short));
+        let mut short = libc::timeval {
+            tv_sec: 0,
+            tv_usec: 10_000,
+        };
+        show(
+            "select timeout",
+            libc::select(pipe[1] + 1, &mut read, null_mut(), null_mut(), &mut short),
+        );
         println!("left {} {}", short.tv_sec, short.tv_usec);
         libc::FD_SET(99, &mut read);
-        show("select bad", libc::select(100, &mut read, null_mut(), null_mut(), &mut zero));
-        show("select negative", libc::select(-1, null_mut(), null_mut(), null_mut(), &mut zero));
-        let nothing = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-        show("pselect", libc::pselect(0, null_mut(), null_mut(), null_mut(), &nothing, null()));
-        let mut entries = [libc::pollfd { fd: -1, events: ALL, revents: 9 }, libc::pollfd { fd: 99, events: 0, revents: 0 }];
+        show(
+            "select bad",
+            libc::select(100, &mut read, null_mut(), null_mut(), &mut zero),
+        );
+        show(
+            "select negative",
+            libc::select(-1, null_mut(), null_mut(), null_mut(), &mut zero),
+        );
+        let nothing = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 1_000_000,
+        };
+        show(
+            "pselect",
+            libc::pselect(0, null_mut(), null_mut(), null_mut(), &nothing, null()),
+        );
+        let mut entries = [
+            libc::pollfd {
+                fd: -1,
+                events: ALL,
+                revents: 9,
+            },
+            libc::pollfd {
+                fd: 99,
+                events: 0,
+                revents: 0,
+            },
+        ];
         show("poll", libc::poll(entries.as_mut_ptr(), 2, 0));
         println!("{:x} {:x}", entries[0].revents, entries[1].revents);
         show("poll nothing", libc::poll(null_mut(), 0, 1));
-        show("poll too many", libc::poll(entries.as_mut_ptr(), 1 << 22, 0));
-        show("ppoll", libc::ppoll(entries.as_mut_ptr(), 1, &nothing, null()));
+        show(
+            "poll too many",
+            libc::poll(entries.as_mut_ptr(), 1 << 22, 0),
+        );
+        show(
+            "ppoll",
+            libc::ppoll(entries.as_mut_ptr(), 1, &nothing, null()),
+        );
         let file = open("file", libc::O_RDONLY);
         state("file", file, ALL);
         state("/dev/null", open("/dev/null", libc::O_RDWR), ALL);

@@ -8,7 +8,11 @@ const PAGE: usize = 4096;
 fn map(fd: i32, len: usize, protection: i32, flags: i32) -> *mut u8 {
     // SAFETY: a new mapping wherever the kernel likes.
     let address = unsafe { libc::mmap(null_mut(), len, protection, flags, fd, 0) };
-    if address == libc::MAP_FAILED { null_mut() } else { address.cast() }
+    if address == libc::MAP_FAILED {
+        null_mut()
+    } else {
+        address.cast()
+    }
 }
 
 /// Puts zero memory where a page of the file is gone, so that the access goes on.
@@ -16,7 +20,14 @@ extern "C" fn patch(_signal: i32, info: *mut libc::siginfo_t, _context: *mut lib
     // SAFETY: the address of the fault lies in a mapping of ours, which nobody else uses.
     unsafe {
         let page = ((*info).si_addr() as usize & !(PAGE - 1)) as *mut libc::c_void;
-        libc::mmap(page, PAGE, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED, -1, 0);
+        libc::mmap(
+            page,
+            PAGE,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
+            -1,
+            0,
+        );
         let text = format!("SIGBUS code {}\n", (*info).si_code);
         libc::write(1, text.as_ptr().cast(), text.len());
     }
@@ -25,14 +36,23 @@ extern "C" fn patch(_signal: i32, info: *mut libc::siginfo_t, _context: *mut lib
 fn shrinking() {
     put("shrinks", &[b'x'; 4 * PAGE]);
     let fd = open("shrinks", libc::O_RDWR);
-    let shared = map(fd, 4 * PAGE, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+    let shared = map(
+        fd,
+        4 * PAGE,
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_SHARED,
+    );
     // SAFETY: a handler for one signal; accesses inside a mapping of four pages.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = patch as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO;
         libc::sigaction(libc::SIGBUS, &action, null_mut());
-        let sum = |page: usize| (0..PAGE).map(|at| u64::from(shared.add(page * PAGE + at).read_volatile())).sum::<u64>();
+        let sum = |page: usize| {
+            (0..PAGE)
+                .map(|at| u64::from(shared.add(page * PAGE + at).read_volatile()))
+                .sum::<u64>()
+        };
         println!("before {} {}", sum(1), sum(3));
         libc::ftruncate(fd, PAGE as i64 + 100);
         println!("cut page {}", sum(1));
@@ -41,7 +61,15 @@ fn shrinking() {
         println!("grown page {}", sum(2));
         shared.add(2 * PAGE).write_volatile(7);
         println!("written page {}", sum(2));
-        show("punch", libc::fallocate(fd, libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE, 0, 4 * PAGE as i64));
+        show(
+            "punch",
+            libc::fallocate(
+                fd,
+                libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE,
+                0,
+                4 * PAGE as i64,
+            ),
+        );
         println!("punched pages {} {}", sum(0), sum(2));
         libc::signal(libc::SIGBUS, libc::SIG_DFL);
     }
@@ -54,7 +82,10 @@ pub fn run() {
     let both = libc::PROT_READ | libc::PROT_WRITE;
     put("mapped", &vec![b'a'; 3 * PAGE - 100]);
     let fd = open("mapped", libc::O_RDWR);
-    let (shared, private) = (map(fd, 3 * PAGE, both, libc::MAP_SHARED), map(fd, 3 * PAGE, both, libc::MAP_PRIVATE));
+    let (shared, private) = (
+        map(fd, 3 * PAGE, both, libc::MAP_SHARED),
+        map(fd, 3 * PAGE, both, libc::MAP_PRIVATE),
+    );
     // SAFETY: inside mappings of three pages.
     unsafe {
         println!("{} {} {}", *shared, *private, *shared.add(3 * PAGE - 50));
@@ -65,12 +96,29 @@ pub fn run() {
         libc::pread(fd, bytes[1..].as_mut_ptr().cast(), 1, PAGE as i64);
         println!("file sees {:?}, private sees {}", bytes, *private);
         libc::pwrite(fd, b"W".as_ptr().cast(), 1, 2 * PAGE as i64);
-        println!("shared {} private {}", *shared.add(2 * PAGE), *private.add(2 * PAGE));
-        println!("untouched private {} changed private {}", *private.add(PAGE + 1), *private.add(PAGE));
+        println!(
+            "shared {} private {}",
+            *shared.add(2 * PAGE),
+            *private.add(2 * PAGE)
+        );
+        println!(
+            "untouched private {} changed private {}",
+            *private.add(PAGE + 1),
+            *private.add(PAGE)
+        );
         show("msync", libc::msync(shared.cast(), 3 * PAGE, libc::MS_SYNC));
-        show("write from the mapping", libc::pwrite(fd, shared.cast(), 10, 100) as i64);
-        show("read into the mapping", libc::pread(fd, shared.add(200).cast(), 10, 0) as i64);
-        show("read into itself", libc::pread(fd, shared.cast(), 10, 0) as i64);
+        show(
+            "write from the mapping",
+            libc::pwrite(fd, shared.cast(), 10, 100) as i64,
+        );
+        show(
+            "read into the mapping",
+            libc::pread(fd, shared.add(200).cast(), 10, 0) as i64,
+        );
+        show(
+            "read into itself",
+            libc::pread(fd, shared.cast(), 10, 0) as i64,
+        );
         libc::ftruncate(fd, 4 * PAGE as i64);
         println!("grown tail {}", *shared.add(3 * PAGE - 10));
         libc::munmap(shared.cast(), 3 * PAGE);
@@ -78,17 +126,48 @@ pub fn run() {
     }
     close(fd);
     let data = std::fs::read("mapped").expect("readable");
-    println!("length {} sum {}", data.len(), data.iter().map(|&b| u64::from(b)).sum::<u64>());
+    println!(
+        "length {} sum {}",
+        data.len(),
+        data.iter().map(|&b| u64::from(b)).sum::<u64>()
+    );
     let reader = open("mapped", libc::O_RDONLY);
-    println!("shared writable of a read-only file: {}", map(reader, PAGE, both, libc::MAP_SHARED).is_null());
-    println!("private writable of it: {}", !map(reader, PAGE, both, libc::MAP_PRIVATE).is_null());
-    println!("of a directory: {}", map(open(".", libc::O_RDONLY), PAGE, libc::PROT_READ, libc::MAP_PRIVATE).is_null());
-    println!("of /dev/zero: {}", !map(open("/dev/zero", libc::O_RDWR), PAGE, both, libc::MAP_PRIVATE).is_null());
+    println!(
+        "shared writable of a read-only file: {}",
+        map(reader, PAGE, both, libc::MAP_SHARED).is_null()
+    );
+    println!(
+        "private writable of it: {}",
+        !map(reader, PAGE, both, libc::MAP_PRIVATE).is_null()
+    );
+    println!(
+        "of a directory: {}",
+        map(
+            open(".", libc::O_RDONLY),
+            PAGE,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE
+        )
+        .is_null()
+    );
+    println!(
+        "of /dev/zero: {}",
+        !map(
+            open("/dev/zero", libc::O_RDWR),
+            PAGE,
+            both,
+            libc::MAP_PRIVATE
+        )
+        .is_null()
+    );
     // SAFETY: a valid string; two mappings of one page each.
     unsafe {
         let memory = libc::memfd_create(c("twice").as_ptr(), 0);
         libc::ftruncate(memory, PAGE as i64);
-        let (first, second) = (map(memory, PAGE, both, libc::MAP_SHARED), map(memory, PAGE, libc::PROT_READ, libc::MAP_SHARED));
+        let (first, second) = (
+            map(memory, PAGE, both, libc::MAP_SHARED),
+            map(memory, PAGE, libc::PROT_READ, libc::MAP_SHARED),
+        );
         *first.add(77) = 78;
         println!("both see it: {}", *second.add(77));
         close(memory);

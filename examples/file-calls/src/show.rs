@@ -16,13 +16,23 @@ pub fn show(what: &str, result: impl Into<i64>) -> i64 {
 /// As [`show`], but of a success only that it was one (for descriptors and the like).
 pub fn outcome(what: &str, result: impl Into<i64>) -> i32 {
     let result = result.into();
-    println!("{what}: {}", if result == -1 { error_name() } else { "ok".into() });
+    println!(
+        "{what}: {}",
+        if result == -1 {
+            error_name()
+        } else {
+            "ok".into()
+        }
+    );
     result as i32
 }
 
 fn error_name() -> String {
     let number = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
-    NAMES.iter().find(|known| known.0 == number).map_or_else(|| format!("errno {number}"), |known| known.1.to_string())
+    NAMES
+        .iter()
+        .find(|known| known.0 == number)
+        .map_or_else(|| format!("errno {number}"), |known| known.1.to_string())
 }
 
 const NAMES: &[(i32, &str)] = &[

@@ -24,7 +24,10 @@ fn pipes() {
         soon();
         let data: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
         // SAFETY: the buffer is as long as said.
-        show("large write", unsafe { libc::write(pipe[1], data.as_ptr().cast(), data.len()) } as i64);
+        show(
+            "large write",
+            unsafe { libc::write(pipe[1], data.as_ptr().cast(), data.len()) } as i64,
+        );
         close(pipe[1]);
     });
     let (mut total, mut sum, mut buffer) = (0, 0u64, vec![0u8; 10_000]);
@@ -35,7 +38,10 @@ fn pipes() {
             break;
         }
         total += n;
-        sum += buffer[..n as usize].iter().map(|&b| u64::from(b)).sum::<u64>();
+        sum += buffer[..n as usize]
+            .iter()
+            .map(|&b| u64::from(b))
+            .sum::<u64>();
     }
     writer.join().expect("no panic");
     println!("read {total} sum {sum}");
@@ -64,12 +70,17 @@ fn fifos() {
 
 fn locks() {
     put("waitlock", b"");
-    let (a, b) = (open("waitlock", libc::O_RDWR), open("waitlock", libc::O_RDWR));
+    let (a, b) = (
+        open("waitlock", libc::O_RDWR),
+        open("waitlock", libc::O_RDWR),
+    );
     // SAFETY: plain calls on descriptors.
     unsafe { libc::flock(a, libc::LOCK_EX) };
     let waiter = thread::spawn(move || {
         // SAFETY: as above.
-        show("flock after waiting", unsafe { libc::flock(b, libc::LOCK_EX) });
+        show("flock after waiting", unsafe {
+            libc::flock(b, libc::LOCK_EX)
+        });
     });
     soon();
     println!("unlocking");
@@ -86,15 +97,24 @@ fn polls() {
         // SAFETY: one byte.
         unsafe { libc::write(pipe[1], b"x".as_ptr().cast(), 1) };
     });
-    let mut entry = libc::pollfd { fd: pipe[0], events: libc::POLLIN, revents: 0 };
+    let mut entry = libc::pollfd {
+        fd: pipe[0],
+        events: libc::POLLIN,
+        revents: 0,
+    };
     // SAFETY: one entry.
-    show("poll woken", unsafe { libc::poll(&raw mut entry, 1, 10_000) });
+    show("poll woken", unsafe {
+        libc::poll(&raw mut entry, 1, 10_000)
+    });
     poker.join().expect("no panic");
     // SAFETY: structures that live as long as the calls.
     unsafe {
         let epoll = libc::epoll_create1(0);
         let event = libc::eventfd(0, 0);
-        let mut interest = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: 42 };
+        let mut interest = libc::epoll_event {
+            events: (libc::EPOLLIN | libc::EPOLLET) as u32,
+            u64: 42,
+        };
         libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, event, &raw mut interest);
         let waiters: Vec<_> = (0..3)
             .map(|_| {
@@ -108,7 +128,10 @@ fn polls() {
         soon();
         let one = 1u64;
         libc::write(event, (&raw const one).cast(), 8);
-        let mut results: Vec<_> = waiters.into_iter().map(|waiter| waiter.join().expect("no panic")).collect();
+        let mut results: Vec<_> = waiters
+            .into_iter()
+            .map(|waiter| waiter.join().expect("no panic"))
+            .collect();
         results.sort_unstable();
         println!("one edge, three waiters: {results:?}");
         let reader = thread::spawn(move || {
@@ -134,24 +157,43 @@ fn interruptions() {
         action.sa_sigaction = nothing as *const () as usize;
         libc::sigaction(libc::SIGUSR2, &action, null_mut());
         let pipe = new_pipe();
-        for (what, kind) in [("read", 0), ("poll", 1), ("epoll_wait", 2), ("select", 3), ("restarted read", 4)] {
+        for (what, kind) in [
+            ("read", 0),
+            ("poll", 1),
+            ("epoll_wait", 2),
+            ("select", 3),
+            ("restarted read", 4),
+        ] {
             if kind == 4 {
                 action.sa_flags = libc::SA_RESTART;
                 libc::sigaction(libc::SIGUSR2, &action, null_mut());
             }
             let sleeper = thread::spawn(move || {
                 let mut byte = 0u8;
-                let mut entry = libc::pollfd { fd: pipe[0], events: libc::POLLIN, revents: 0 };
+                let mut entry = libc::pollfd {
+                    fd: pipe[0],
+                    events: libc::POLLIN,
+                    revents: 0,
+                };
                 match kind {
                     0 | 4 => show(what, libc::read(pipe[0], (&raw mut byte).cast(), 1) as i64),
                     1 => show(what, libc::poll(&raw mut entry, 1, 10_000)),
                     2 => {
                         let mut event: libc::epoll_event = zeroed();
-                        show(what, libc::epoll_wait(libc::epoll_create1(0), &raw mut event, 1, 10_000))
+                        show(
+                            what,
+                            libc::epoll_wait(libc::epoll_create1(0), &raw mut event, 1, 10_000),
+                        )
                     }
                     _ => {
-                        let mut long = libc::timeval { tv_sec: 10, tv_usec: 0 };
-                        show(what, libc::select(0, null_mut(), null_mut(), null_mut(), &mut long))
+                        let mut long = libc::timeval {
+                            tv_sec: 10,
+                            tv_usec: 0,
+                        };
+                        show(
+                            what,
+                            libc::select(0, null_mut(), null_mut(), null_mut(), &mut long),
+                        )
                     }
                 };
             });
@@ -172,8 +214,17 @@ fn interruptions() {
         libc::sigaddset(&mut blocked, libc::SIGUSR2);
         libc::pthread_sigmask(libc::SIG_BLOCK, &blocked, null_mut());
         libc::raise(libc::SIGUSR2);
-        let (open_mask, wait): (libc::sigset_t, libc::timespec) = (zeroed(), libc::timespec { tv_sec: 5, tv_nsec: 0 });
-        show("ppoll opens the mask", libc::ppoll(null_mut(), 0, &wait, &open_mask));
+        let (open_mask, wait): (libc::sigset_t, libc::timespec) = (
+            zeroed(),
+            libc::timespec {
+                tv_sec: 5,
+                tv_nsec: 0,
+            },
+        );
+        show(
+            "ppoll opens the mask",
+            libc::ppoll(null_mut(), 0, &wait, &open_mask),
+        );
         let mut now: libc::sigset_t = zeroed();
         libc::pthread_sigmask(libc::SIG_BLOCK, null_mut(), &mut now);
         println!("blocked again: {}", libc::sigismember(&now, libc::SIGUSR2));

@@ -21,7 +21,18 @@ pub fn next_ino() -> u64 {
 
 /// Attributes of such an object; `mode` holds kind and permissions.
 pub fn metadata(dev: u64, ino: u64, mode: u32, born: Time) -> Metadata {
-    Metadata { dev, ino, nlink: 1, mode, blksize: PAGE as u32, atime: born, mtime: born, ctime: born, btime: born, ..Metadata::default() }
+    Metadata {
+        dev,
+        ino,
+        nlink: 1,
+        mode,
+        blksize: PAGE as u32,
+        atime: born,
+        mtime: born,
+        ctime: born,
+        btime: born,
+        ..Metadata::default()
+    }
 }
 
 /// Attributes of an event file: all of them share one nameless inode.
@@ -36,5 +47,9 @@ pub fn statfs(dev: u64) -> StatFs {
         SOCKET_DEV => linux_raw_sys::general::SOCKFS_MAGIC,
         _ => linux_raw_sys::general::ANON_INODE_FS_MAGIC,
     };
-    StatFs { magic: u64::from(magic), block_size: PAGE as u64, ..StatFs::default() }
+    StatFs {
+        magic: u64::from(magic),
+        block_size: PAGE as u64,
+        ..StatFs::default()
+    }
 }

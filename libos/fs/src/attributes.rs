@@ -45,7 +45,10 @@ impl Vfs {
         match target {
             Target::Node(node) => {
                 self.permit(&*node, want)?;
-                let stored = matches!(node.kind(), FileType::Regular | FileType::Directory | FileType::Symlink);
+                let stored = matches!(
+                    node.kind(),
+                    FileType::Regular | FileType::Directory | FileType::Symlink
+                );
                 if want & cred::WRITE != 0 && stored && self.mounts.read_only(&*node) {
                     return Err(Errno::EROFS);
                 }
@@ -66,7 +69,8 @@ impl Vfs {
     /// `fchmod`.
     pub fn fchmod(&self, fd: i32, mode: u32) -> Result<()> {
         let file = self.usable(fd)?;
-        file.node().map_or(Ok(()), |node| self.chmod_node(&node, mode))
+        file.node()
+            .map_or(Ok(()), |node| self.chmod_node(&node, mode))
     }
 
     fn chmod_node(&self, node: &Node, mode: u32) -> Result<()> {
@@ -80,12 +84,25 @@ impl Vfs {
             return Err(Errno::EPERM);
         }
         let keeps_group = cred.is_root() || cred.in_group(meta.gid);
-        let mode = if keeps_group { mode } else { mode & !linux::S_ISGID };
-        node.set_attr(&SetAttr { mode: Some(mode & 0o7777), ..SetAttr::default() })
+        let mode = if keeps_group {
+            mode
+        } else {
+            mode & !linux::S_ISGID
+        };
+        node.set_attr(&SetAttr {
+            mode: Some(mode & 0o7777),
+            ..SetAttr::default()
+        })
     }
 
     /// `fchownat`; `None` (the system call's -1) keeps.
-    pub fn chown(&self, dirfd: i32, path: &[u8], owner: (Option<u32>, Option<u32>), flags: u32) -> Result<()> {
+    pub fn chown(
+        &self,
+        dirfd: i32,
+        path: &[u8],
+        owner: (Option<u32>, Option<u32>),
+        flags: u32,
+    ) -> Result<()> {
         if flags & !(linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH) != 0 {
             return Err(Errno::EINVAL);
         }
@@ -98,7 +115,8 @@ impl Vfs {
     /// `fchown`.
     pub fn fchown(&self, fd: i32, owner: (Option<u32>, Option<u32>)) -> Result<()> {
         let file = self.usable(fd)?;
-        file.node().map_or(Ok(()), |node| self.chown_node(&node, owner))
+        file.node()
+            .map_or(Ok(()), |node| self.chown_node(&node, owner))
     }
 
     fn chown_node(&self, node: &Node, (uid, gid): (Option<u32>, Option<u32>)) -> Result<()> {
@@ -106,16 +124,30 @@ impl Vfs {
         let meta = node.metadata();
         let cred = self.cred.borrow();
         check_chown(&cred, &meta, uid, gid)?;
-        let mut change = SetAttr { uid, gid, ..SetAttr::default() };
+        let mut change = SetAttr {
+            uid,
+            gid,
+            ..SetAttr::default()
+        };
         if meta.kind() != FileType::Directory {
-            let group_run = if meta.mode & 0o010 != 0 { linux::S_ISGID } else { 0 };
+            let group_run = if meta.mode & 0o010 != 0 {
+                linux::S_ISGID
+            } else {
+                0
+            };
             change.mode = Some(meta.mode & 0o7777 & !(linux::S_ISUID | group_run));
         }
         node.set_attr(&change)
     }
 
     /// `utimensat` on a path.
-    pub fn utimens(&self, dirfd: i32, path: &[u8], times: (SetTime, SetTime), flags: u32) -> Result<()> {
+    pub fn utimens(
+        &self,
+        dirfd: i32,
+        path: &[u8],
+        times: (SetTime, SetTime),
+        flags: u32,
+    ) -> Result<()> {
         if flags & !(linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH) != 0 {
             return Err(Errno::EINVAL);
         }
@@ -128,7 +160,8 @@ impl Vfs {
     /// `utimensat` on a descriptor (no path given).
     pub fn futimens(&self, fd: i32, times: (SetTime, SetTime)) -> Result<()> {
         let file = self.usable(fd)?;
-        file.node().map_or(Ok(()), |node| self.utimens_node(&node, times))
+        file.node()
+            .map_or(Ok(()), |node| self.utimens_node(&node, times))
     }
 
     fn utimens_node(&self, node: &Node, (atime, mtime): (SetTime, SetTime)) -> Result<()> {
@@ -149,7 +182,11 @@ impl Vfs {
             SetTime::Now => Some(now),
             SetTime::To(time) => Some(time),
         };
-        node.set_attr(&SetAttr { atime: time(atime), mtime: time(mtime), ..SetAttr::default() })
+        node.set_attr(&SetAttr {
+            atime: time(atime),
+            mtime: time(mtime),
+            ..SetAttr::default()
+        })
     }
 
     /// `truncate`.
@@ -170,28 +207,44 @@ impl Vfs {
     pub fn ftruncate(&self, fd: i32, size: i64) -> Result<()> {
         let size = u64::try_from(size).map_err(|_| Errno::EINVAL)?;
         let file = self.usable(fd)?;
-        let node = file.node().filter(|node| node.kind() == FileType::Regular && file.writable()).ok_or(Errno::EINVAL)?;
+        let node = file
+            .node()
+            .filter(|node| node.kind() == FileType::Regular && file.writable())
+            .ok_or(Errno::EINVAL)?;
         node.truncate(size)
     }
 
     /// `statfs`.
     pub fn statfs(&self, path: &[u8]) -> Result<StatFs> {
-        Ok(self.find(crate::vfs::AT_FDCWD, path, 0)?.into_node()?.statfs())
+        Ok(self
+            .find(crate::vfs::AT_FDCWD, path, 0)?
+            .into_node()?
+            .statfs())
     }
 
     /// `fstatfs`.
     pub fn fstatfs(&self, fd: i32) -> Result<StatFs> {
         let file = self.fds.get(fd)?;
-        Ok(file.node().map_or_else(|| anon::statfs(file.metadata().dev), |node| node.statfs()))
+        Ok(file
+            .node()
+            .map_or_else(|| anon::statfs(file.metadata().dev), |node| node.statfs()))
     }
 
     /// The file of `fd`, unless it was opened with `O_PATH`.
     fn usable(&self, fd: i32) -> Result<alloc::rc::Rc<crate::file::OpenFile>> {
-        self.fds.get(fd).ok().filter(|file| !file.path_only()).ok_or(Errno::EBADF)
+        self.fds
+            .get(fd)
+            .ok()
+            .filter(|file| !file.path_only())
+            .ok_or(Errno::EBADF)
     }
 
     fn check_writable_mount(&self, node: &Node) -> Result<()> {
-        if self.mounts.read_only(&**node) { Err(Errno::EROFS) } else { Ok(()) }
+        if self.mounts.read_only(&**node) {
+            Err(Errno::EROFS)
+        } else {
+            Ok(())
+        }
     }
 
     /// Where extended attributes of a path are asked; what has no inode has none.
@@ -208,6 +261,11 @@ fn check_chown(cred: &Cred, meta: &Metadata, uid: Option<u32>, gid: Option<u32>)
         return Ok(());
     }
     let keeps_user = uid.is_none_or(|uid| uid == meta.uid && cred.uid == meta.uid);
-    let own_group = gid.is_none_or(|gid| cred.uid == meta.uid && (gid == meta.gid || cred.in_group(gid)));
-    if keeps_user && own_group { Ok(()) } else { Err(Errno::EPERM) }
+    let own_group =
+        gid.is_none_or(|gid| cred.uid == meta.uid && (gid == meta.gid || cred.in_group(gid)));
+    if keeps_user && own_group {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
 }

@@ -66,7 +66,9 @@ fn standard_termios() -> [u8; TERMIOS2] {
     for (chunk, word) in bytes.chunks_exact_mut(4).zip(words) {
         chunk.copy_from_slice(&word.to_le_bytes());
     }
-    let control: [u8; 19] = [3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0];
+    let control: [u8; 19] = [
+        3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0,
+    ];
     bytes[17..36].copy_from_slice(&control);
     bytes[36..40].copy_from_slice(&38400u32.to_le_bytes());
     bytes[40..44].copy_from_slice(&38400u32.to_le_bytes());
@@ -75,9 +77,21 @@ fn standard_termios() -> [u8; TERMIOS2] {
 
 impl Console {
     /// A stream over `device`; with `terminal` it is a terminal.
-    pub fn new(device: Rc<dyn ConsoleDevice>, terminal: Option<FindTerminal>, born: Time) -> Rc<Self> {
+    pub fn new(
+        device: Rc<dyn ConsoleDevice>,
+        terminal: Option<FindTerminal>,
+        born: Time,
+    ) -> Rc<Self> {
         let termios = RefCell::new(standard_termios());
-        Rc::new(Self { device, terminal, termios, window: Cell::new(None), group: Cell::new(1), ino: anon::next_ino(), born })
+        Rc::new(Self {
+            device,
+            terminal,
+            termios,
+            window: Cell::new(None),
+            group: Cell::new(1),
+            ino: anon::next_ino(),
+            born,
+        })
     }
 
     /// Whether this is a terminal.
@@ -89,8 +103,12 @@ impl Console {
         match command {
             ioctl::TCGETS => memory.write(argument, &self.termios.borrow()[..TERMIOS])?,
             ioctl::TCGETS2 => memory.write(argument, &self.termios.borrow()[..])?,
-            ioctl::TCSETS | ioctl::TCSETSW | ioctl::TCSETSF => self.set_termios(argument, memory, TERMIOS)?,
-            ioctl::TCSETS2 | ioctl::TCSETSW2 | ioctl::TCSETSF2 => self.set_termios(argument, memory, TERMIOS2)?,
+            ioctl::TCSETS | ioctl::TCSETSW | ioctl::TCSETSF => {
+                self.set_termios(argument, memory, TERMIOS)?
+            }
+            ioctl::TCSETS2 | ioctl::TCSETSW2 | ioctl::TCSETSF2 => {
+                self.set_termios(argument, memory, TERMIOS2)?
+            }
             ioctl::TIOCGWINSZ => memory.write(argument, &self.window_bytes())?,
             ioctl::TIOCSWINSZ => {
                 let mut bytes = [0; 8];
@@ -106,7 +124,12 @@ impl Console {
             }
             ioctl::TIOCGSID => memory.write(argument, &1i32.to_le_bytes())?,
             ioctl::TIOCOUTQ => memory.write(argument, &0i32.to_le_bytes())?,
-            ioctl::TIOCSCTTY | ioctl::TIOCNOTTY | ioctl::TCSBRK | ioctl::TCSBRKP | ioctl::TCXONC | ioctl::TCFLSH => {}
+            ioctl::TIOCSCTTY
+            | ioctl::TIOCNOTTY
+            | ioctl::TCSBRK
+            | ioctl::TCSBRKP
+            | ioctl::TCXONC
+            | ioctl::TCFLSH => {}
             ioctl::TIOCEXCL | ioctl::TIOCNXCL => {}
             _ => return Err(Errno::ENOTTY),
         }
@@ -136,12 +159,21 @@ impl FileLike for Console {
     fn metadata(&self) -> Metadata {
         match self.node() {
             Some(node) => node.metadata(),
-            None => anon::metadata(anon::PIPE_DEV, self.ino, FileType::Fifo.mode() | 0o600, self.born),
+            None => anon::metadata(
+                anon::PIPE_DEV,
+                self.ino,
+                FileType::Fifo.mode() | 0o600,
+                self.born,
+            ),
         }
     }
 
     fn label(&self) -> Vec<u8> {
-        if self.is_tty() { b"/dev/console".to_vec() } else { format!("pipe:[{}]", self.ino).into_bytes() }
+        if self.is_tty() {
+            b"/dev/console".to_vec()
+        } else {
+            format!("pipe:[{}]", self.ino).into_bytes()
+        }
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -153,11 +185,19 @@ impl FileLike for Console {
     }
 
     fn read(&self, _at: u64, out: &mut [u8]) -> Result<usize> {
-        if out.is_empty() { Ok(0) } else { self.device.read(out) }
+        if out.is_empty() {
+            Ok(0)
+        } else {
+            self.device.read(out)
+        }
     }
 
     fn write(&self, _at: u64, data: &[u8]) -> Result<usize> {
-        if data.is_empty() { Ok(0) } else { self.device.write(data) }
+        if data.is_empty() {
+            Ok(0)
+        } else {
+            self.device.write(data)
+        }
     }
 
     fn poll(&self) -> u32 {
@@ -167,7 +207,11 @@ impl FileLike for Console {
             Some(0) => 0,
             Some(_) => ready::IN | ready::RDNORM,
         };
-        let output = if self.device.writable() { ready::OUT | ready::WRNORM } else { 0 };
+        let output = if self.device.writable() {
+            ready::OUT | ready::WRNORM
+        } else {
+            0
+        };
         input | output
     }
 
@@ -176,7 +220,11 @@ impl FileLike for Console {
         if events & (ready::IN | ready::RDNORM) != 0 {
             return self.poll();
         }
-        if events & (ready::OUT | ready::WRNORM) != 0 && self.device.writable() { ready::OUT | ready::WRNORM } else { 0 }
+        if events & (ready::OUT | ready::WRNORM) != 0 && self.device.writable() {
+            ready::OUT | ready::WRNORM
+        } else {
+            0
+        }
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {
@@ -188,7 +236,11 @@ impl FileLike for Console {
             let available = self.device.available().unwrap_or(0) as i32;
             return memory.write(argument, &available.to_le_bytes()).map(|()| 0);
         }
-        if self.is_tty() { self.terminal_ioctl(command, argument, memory) } else { Err(Errno::ENOTTY) }
+        if self.is_tty() {
+            self.terminal_ioctl(command, argument, memory)
+        } else {
+            Err(Errno::ENOTTY)
+        }
     }
 
     fn reopen(&self, _flags: u32) -> Result<Rc<dyn FileLike>> {

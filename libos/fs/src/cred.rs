@@ -52,6 +52,10 @@ impl Cred {
         } else {
             file.mode & 7
         };
-        if want & !granted == 0 { Ok(()) } else { Err(Errno::EACCES) }
+        if want & !granted == 0 {
+            Ok(())
+        } else {
+            Err(Errno::EACCES)
+        }
     }
 }

@@ -32,7 +32,12 @@ pub const CONSOLE: u64 = makedev(5, 1);
 
 /// Opens the device `rdev` through its inode; `ENXIO` when there is no such device. The console's devices are opened by
 /// [`crate::vfs::Vfs`], which knows the console.
-pub fn open(rdev: u64, node: Node, system: &Rc<dyn System>, _flags: u32) -> Result<Rc<dyn FileLike>> {
+pub fn open(
+    rdev: u64,
+    node: Node,
+    system: &Rc<dyn System>,
+    _flags: u32,
+) -> Result<Rc<dyn FileLike>> {
     let kind = match rdev {
         NULL => Kind::Null,
         ZERO => Kind::Zero,
@@ -40,7 +45,11 @@ pub fn open(rdev: u64, node: Node, system: &Rc<dyn System>, _flags: u32) -> Resu
         RANDOM | URANDOM => Kind::Random,
         _ => return Err(Errno::ENXIO),
     };
-    Ok(Rc::new(Memory { kind, node, system: system.clone() }))
+    Ok(Rc::new(Memory {
+        kind,
+        node,
+        system: system.clone(),
+    }))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,14 +98,20 @@ impl FileLike for Memory {
     }
 
     fn write(&self, _at: u64, data: &[u8]) -> Result<usize> {
-        if self.kind == Kind::Full { Err(Errno::ENOSPC) } else { Ok(data.len()) }
+        if self.kind == Kind::Full {
+            Err(Errno::ENOSPC)
+        } else {
+            Ok(data.len())
+        }
     }
 
     fn ioctl(&self, command: u32, argument: u64, memory: &dyn UserMemory) -> Result<u64> {
         /// `RNDGETENTCNT` of `linux/random.h`: bits of entropy, an `int`.
         const RNDGETENTCNT: u32 = 0x8004_5200;
         match (self.kind, command) {
-            (Kind::Random, RNDGETENTCNT) => memory.write(argument, &256i32.to_ne_bytes()).map(|()| 0),
+            (Kind::Random, RNDGETENTCNT) => {
+                memory.write(argument, &256i32.to_ne_bytes()).map(|()| 0)
+            }
             (Kind::Random, _) => Err(Errno::EINVAL),
             _ => Err(Errno::ENOTTY),
         }

@@ -9,16 +9,36 @@ const HEADER: usize = 19;
 
 /// Fills `out` from `position` on; answers bytes used and the new position.
 pub fn list(node: &Node, position: u64, out: &mut [u8]) -> Result<(usize, u64)> {
-    let mut writer = Writer { out, used: 0, position, full: false };
+    let mut writer = Writer {
+        out,
+        used: 0,
+        position,
+        full: false,
+    };
     if writer.position == 0 {
-        writer.put(&DirEntry { ino: node.ino(), next: 1, kind: FileType::Directory, name: b"." });
+        writer.put(&DirEntry {
+            ino: node.ino(),
+            next: 1,
+            kind: FileType::Directory,
+            name: b".",
+        });
     }
     if writer.position == 1 && !writer.full {
         let parent = node.place().map_or(node.ino(), |(parent, _)| parent.ino());
-        writer.put(&DirEntry { ino: parent, next: 2, kind: FileType::Directory, name: b".." });
+        writer.put(&DirEntry {
+            ino: parent,
+            next: 2,
+            kind: FileType::Directory,
+            name: b"..",
+        });
     }
     if writer.position >= 2 && !writer.full {
-        node.readdir(writer.position - 2, &mut |entry| writer.put(&DirEntry { next: entry.next + 2, ..entry }))?;
+        node.readdir(writer.position - 2, &mut |entry| {
+            writer.put(&DirEntry {
+                next: entry.next + 2,
+                ..entry
+            })
+        })?;
     }
     if writer.used == 0 && writer.full {
         return Err(Errno::EINVAL);

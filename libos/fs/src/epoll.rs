@@ -28,7 +28,8 @@ pub const EXCLUSIVE: u32 = 1 << 28;
 const MAX_NESTS: u32 = 4;
 /// Bits that say how to report, not what.
 const MODES: u32 = ET | ONESHOT | WAKEUP | EXCLUSIVE;
-const EXCLUSIVE_ALLOWED: u32 = ready::IN | ready::OUT | ready::ERR | ready::HUP | ET | WAKEUP | EXCLUSIVE;
+const EXCLUSIVE_ALLOWED: u32 =
+    ready::IN | ready::OUT | ready::ERR | ready::HUP | ET | WAKEUP | EXCLUSIVE;
 
 /// One reported event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,9 @@ impl Item {
         if events & !MODES == 0 {
             return 0;
         }
-        self.file.upgrade().map_or(0, |file| file.object().poll() & (events | ready::ERR | ready::HUP))
+        self.file.upgrade().map_or(0, |file| {
+            file.object().poll() & (events | ready::ERR | ready::HUP)
+        })
     }
 
     fn stop_listening(&self) {
@@ -88,7 +91,9 @@ impl Item {
 
 impl Listener for Item {
     fn notify(&self, mask: u32) {
-        let (Some(item), Some(epoll)) = (self.me.upgrade(), self.epoll.upgrade()) else { return };
+        let (Some(item), Some(epoll)) = (self.me.upgrade(), self.epoll.upgrade()) else {
+            return;
+        };
         let wanted = self.events.get() & !MODES;
         if wanted != 0 && mask & (wanted | ready::ERR | ready::HUP) != 0 {
             item.list(&epoll);
@@ -99,11 +104,22 @@ impl Listener for Item {
 impl Epoll {
     /// An empty instance.
     pub fn new() -> Rc<Self> {
-        Rc::new_cyclic(|me| Self { items: RefCell::default(), ready: RefCell::default(), queue: WaitQueue::new(), me: me.clone() })
+        Rc::new_cyclic(|me| Self {
+            items: RefCell::default(),
+            ready: RefCell::default(),
+            queue: WaitQueue::new(),
+            me: me.clone(),
+        })
     }
 
     /// `epoll_ctl`; `operation` is `EPOLL_CTL_*`. `EPERM` for a file that is always ready.
-    pub fn control(&self, operation: u32, fd: i32, file: &Rc<OpenFile>, event: Event) -> Result<()> {
+    pub fn control(
+        &self,
+        operation: u32,
+        fd: i32,
+        file: &Rc<OpenFile>,
+        event: Event,
+    ) -> Result<()> {
         if file.object().wait_queue().is_none() {
             return Err(Errno::EPERM);
         }
@@ -112,7 +128,9 @@ impl Epoll {
             return Err(Errno::EINVAL);
         }
         if operation != linux::EPOLL_CTL_DEL && event.events & EXCLUSIVE != 0 {
-            let allowed = operation == linux::EPOLL_CTL_ADD && nested.is_none() && event.events & !EXCLUSIVE_ALLOWED == 0;
+            let allowed = operation == linux::EPOLL_CTL_ADD
+                && nested.is_none()
+                && event.events & !EXCLUSIVE_ALLOWED == 0;
             if !allowed {
                 return Err(Errno::EINVAL);
             }
@@ -126,7 +144,13 @@ impl Epoll {
         }
     }
 
-    fn add(&self, key: Key, file: &Rc<OpenFile>, nested: Option<&Self>, event: Event) -> Result<()> {
+    fn add(
+        &self,
+        key: Key,
+        file: &Rc<OpenFile>,
+        nested: Option<&Self>,
+        event: Event,
+    ) -> Result<()> {
         if nested.is_some_and(|other| other.watches(self, 0) || other.depth(0) >= MAX_NESTS) {
             return Err(Errno::ELOOP);
         }
@@ -145,7 +169,11 @@ impl Epoll {
         });
         let listener: Rc<dyn Listener> = item.clone();
         if let Some(queue) = file.object().wait_queue() {
-            let ticket = if event.events & EXCLUSIVE != 0 { queue.add_exclusive(&listener, event.events) } else { queue.add(&listener, u32::MAX) };
+            let ticket = if event.events & EXCLUSIVE != 0 {
+                queue.add_exclusive(&listener, event.events)
+            } else {
+                queue.add(&listener, u32::MAX)
+            };
             item.ticket.set(Some(ticket));
         }
         self.items.borrow_mut().insert(key, item.clone());
@@ -154,7 +182,12 @@ impl Epoll {
     }
 
     fn modify(&self, key: Key, event: Event) -> Result<()> {
-        let item = self.items.borrow().get(&key).cloned().ok_or(Errno::ENOENT)?;
+        let item = self
+            .items
+            .borrow()
+            .get(&key)
+            .cloned()
+            .ok_or(Errno::ENOENT)?;
         if item.events.get() & EXCLUSIVE != 0 {
             return Err(Errno::EINVAL);
         }
@@ -168,7 +201,9 @@ impl Epoll {
         let item = self.items.borrow_mut().remove(&key).ok_or(Errno::ENOENT)?;
         item.stop_listening();
         item.events.set(0);
-        self.ready.borrow_mut().retain(|other| !Rc::ptr_eq(other, &item));
+        self.ready
+            .borrow_mut()
+            .retain(|other| !Rc::ptr_eq(other, &item));
         Ok(())
     }
 
@@ -180,7 +215,9 @@ impl Epoll {
 
     /// Interests of files that were closed end with them.
     fn forget_closed(&self) {
-        self.items.borrow_mut().retain(|_, item| item.file.strong_count() > 0);
+        self.items
+            .borrow_mut()
+            .retain(|_, item| item.file.strong_count() > 0);
     }
 
     /// Up to `max` events that stand now; empty: wait on the queue and ask again.
@@ -188,13 +225,18 @@ impl Epoll {
         let mut events = Vec::new();
         let mut again = Vec::new();
         while events.len() < max {
-            let Some(item) = self.ready.borrow_mut().pop_front() else { break };
+            let Some(item) = self.ready.borrow_mut().pop_front() else {
+                break;
+            };
             item.listed.set(false);
             let state = item.state();
             if state == 0 {
                 continue;
             }
-            events.push(Event { events: state, data: item.data.get() });
+            events.push(Event {
+                events: state,
+                data: item.data.get(),
+            });
             let how = item.events.get();
             if how & ONESHOT != 0 {
                 item.events.set(how & MODES);
@@ -212,7 +254,9 @@ impl Epoll {
 
     /// Whether this instance watches `target`, directly or through others.
     fn watches(&self, target: &Self, level: u32) -> bool {
-        self.nested(|other| core::ptr::eq(other, target) || (level <= MAX_NESTS && other.watches(target, level + 1)))
+        self.nested(|other| {
+            core::ptr::eq(other, target) || (level <= MAX_NESTS && other.watches(target, level + 1))
+        })
     }
 
     /// Levels of epolls below this one.
@@ -229,8 +273,15 @@ impl Epoll {
 
     /// Whether `test` holds for any epoll among the interests.
     fn nested(&self, mut test: impl FnMut(&Self) -> bool) -> bool {
-        let files: Vec<_> = self.items.borrow().values().filter_map(|item| item.file.upgrade()).collect();
-        files.iter().any(|file| file.downcast::<Self>().is_some_and(&mut test))
+        let files: Vec<_> = self
+            .items
+            .borrow()
+            .values()
+            .filter_map(|item| item.file.upgrade())
+            .collect();
+        files
+            .iter()
+            .any(|file| file.downcast::<Self>().is_some_and(&mut test))
     }
 }
 
@@ -257,7 +308,11 @@ impl FileLike for Epoll {
 
     fn poll(&self) -> u32 {
         let listed: Vec<_> = self.ready.borrow().iter().cloned().collect();
-        if listed.iter().any(|item| item.state() != 0) { ready::IN | ready::RDNORM } else { 0 }
+        if listed.iter().any(|item| item.state() != 0) {
+            ready::IN | ready::RDNORM
+        } else {
+            0
+        }
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

@@ -20,7 +20,11 @@ pub struct EventFd {
 impl EventFd {
     /// A counter at `initial`; with `semaphore` a read takes one instead of all (EFD_SEMAPHORE).
     pub fn new(initial: u32, semaphore: bool) -> Rc<Self> {
-        Rc::new(Self { count: Cell::new(u64::from(initial)), semaphore, queue: WaitQueue::new() })
+        Rc::new(Self {
+            count: Cell::new(u64::from(initial)),
+            semaphore,
+            queue: WaitQueue::new(),
+        })
     }
 }
 
@@ -56,7 +60,12 @@ impl FileLike for EventFd {
         if add == u64::MAX {
             return Err(Errno::EINVAL);
         }
-        let sum = self.count.get().checked_add(add).filter(|&sum| sum < u64::MAX).ok_or(Errno::EAGAIN)?;
+        let sum = self
+            .count
+            .get()
+            .checked_add(add)
+            .filter(|&sum| sum < u64::MAX)
+            .ok_or(Errno::EAGAIN)?;
         self.count.set(sum);
         self.queue.wake(ready::IN | ready::RDNORM);
         Ok(8)
@@ -64,7 +73,11 @@ impl FileLike for EventFd {
 
     fn poll(&self) -> u32 {
         let readable = if self.count.get() > 0 { ready::IN } else { 0 };
-        let writable = if self.count.get() < u64::MAX - 1 { ready::OUT } else { 0 };
+        let writable = if self.count.get() < u64::MAX - 1 {
+            ready::OUT
+        } else {
+            0
+        };
         readable | writable
     }
 

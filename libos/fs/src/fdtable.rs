@@ -28,7 +28,11 @@ pub struct FdTable {
 impl FdTable {
     /// An empty table under RLIMIT_NOFILE `limit`.
     pub fn new(limit: u32) -> Self {
-        Self { slots: RefCell::default(), lowest: Cell::new(0), limit: Cell::new(limit.min(MAX_FDS)) }
+        Self {
+            slots: RefCell::default(),
+            lowest: Cell::new(0),
+            limit: Cell::new(limit.min(MAX_FDS)),
+        }
     }
 
     /// RLIMIT_NOFILE (soft).
@@ -45,7 +49,10 @@ impl FdTable {
     pub fn get(&self, fd: i32) -> Result<Rc<OpenFile>> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
         let slots = self.slots.borrow();
-        let slot = slots.get(index).and_then(Option::as_ref).ok_or(Errno::EBADF)?;
+        let slot = slots
+            .get(index)
+            .and_then(Option::as_ref)
+            .ok_or(Errno::EBADF)?;
         Ok(slot.file.clone())
     }
 
@@ -63,7 +70,13 @@ impl FdTable {
     pub fn insert_from(&self, from: i32, file: Rc<OpenFile>, close_on_exec: bool) -> Result<i32> {
         let from = usize::try_from(from).map_err(|_| Errno::EINVAL)?;
         let index = self.free_from(from)?;
-        self.put(index, Slot { file, close_on_exec });
+        self.put(
+            index,
+            Slot {
+                file,
+                close_on_exec,
+            },
+        );
         Ok(index as i32)
     }
 
@@ -71,8 +84,16 @@ impl FdTable {
         let limit = self.limit.get() as usize;
         let slots = self.slots.borrow();
         let start = from.max(self.lowest.get());
-        let free = slots.iter().skip(start).position(Option::is_none).map_or(slots.len().max(start), |n| start + n);
-        if free < limit { Ok(free) } else { Err(Errno::EMFILE) }
+        let free = slots
+            .iter()
+            .skip(start)
+            .position(Option::is_none)
+            .map_or(slots.len().max(start), |n| start + n);
+        if free < limit {
+            Ok(free)
+        } else {
+            Err(Errno::EMFILE)
+        }
     }
 
     fn put(&self, index: usize, slot: Slot) -> Option<Slot> {
@@ -108,11 +129,20 @@ impl FdTable {
     /// `dup2` and `dup3`: `new` becomes another name of `old`, closing what it was.
     pub fn dup_to(&self, old: i32, new: i32, close_on_exec: bool) -> Result<i32> {
         let file = self.get(old)?;
-        let index = usize::try_from(new).ok().filter(|&index| index < self.limit.get() as usize).ok_or(Errno::EBADF)?;
+        let index = usize::try_from(new)
+            .ok()
+            .filter(|&index| index < self.limit.get() as usize)
+            .ok_or(Errno::EBADF)?;
         if old == new {
             return Ok(new);
         }
-        if let Some(closed) = self.put(index, Slot { file, close_on_exec }) {
+        if let Some(closed) = self.put(
+            index,
+            Slot {
+                file,
+                close_on_exec,
+            },
+        ) {
             release(&closed.file);
         }
         Ok(new)
@@ -122,14 +152,22 @@ impl FdTable {
     pub fn close_on_exec(&self, fd: i32) -> Result<bool> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
         let slots = self.slots.borrow();
-        slots.get(index).and_then(Option::as_ref).map(|slot| slot.close_on_exec).ok_or(Errno::EBADF)
+        slots
+            .get(index)
+            .and_then(Option::as_ref)
+            .map(|slot| slot.close_on_exec)
+            .ok_or(Errno::EBADF)
     }
 
     /// F_SETFD.
     pub fn set_close_on_exec(&self, fd: i32, on: bool) -> Result<()> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
         let mut slots = self.slots.borrow_mut();
-        slots.get_mut(index).and_then(Option::as_mut).ok_or(Errno::EBADF)?.close_on_exec = on;
+        slots
+            .get_mut(index)
+            .and_then(Option::as_mut)
+            .ok_or(Errno::EBADF)?
+            .close_on_exec = on;
         Ok(())
     }
 
@@ -138,7 +176,11 @@ impl FdTable {
         if first > last {
             return Err(Errno::EINVAL);
         }
-        for fd in self.open_fds().into_iter().filter(|&fd| (first..=last).contains(&(fd as u32))) {
+        for fd in self
+            .open_fds()
+            .into_iter()
+            .filter(|&fd| (first..=last).contains(&(fd as u32)))
+        {
             if only_mark {
                 self.set_close_on_exec(fd, true)?;
             } else {
@@ -151,7 +193,11 @@ impl FdTable {
     /// All open descriptors, ascending.
     pub fn open_fds(&self) -> Vec<i32> {
         let slots = self.slots.borrow();
-        (0..).zip(slots.iter()).filter(|(_, slot)| slot.is_some()).map(|(fd, _)| fd).collect()
+        (0..)
+            .zip(slots.iter())
+            .filter(|(_, slot)| slot.is_some())
+            .map(|(fd, _)| fd)
+            .collect()
     }
 }
 

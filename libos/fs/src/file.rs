@@ -93,10 +93,12 @@ pub struct OpenFile {
 }
 
 /// Flags that F_SETFL may change.
-pub const SETFL_MASK: u32 = linux::O_APPEND | linux::O_NONBLOCK | linux::O_DIRECT | linux::O_NOATIME | linux::FASYNC;
+pub const SETFL_MASK: u32 =
+    linux::O_APPEND | linux::O_NONBLOCK | linux::O_DIRECT | linux::O_NOATIME | linux::FASYNC;
 
 /// Flags that only matter while opening; F_GETFL does not show them.
-const OPENING_FLAGS: u32 = linux::O_CREAT | linux::O_EXCL | linux::O_NOCTTY | linux::O_TRUNC | linux::O_CLOEXEC;
+const OPENING_FLAGS: u32 =
+    linux::O_CREAT | linux::O_EXCL | linux::O_NOCTTY | linux::O_TRUNC | linux::O_CLOEXEC;
 
 impl OpenFile {
     /// A description of `object` with the `O_*` in `flags`.
@@ -105,9 +107,20 @@ impl OpenFile {
     }
 
     /// As [`Self::new`], for objects that can be locked: the locks end with the description.
-    pub fn with_locks(object: Rc<dyn FileLike>, flags: u32, locks: Option<Rc<LockTable>>) -> Rc<Self> {
+    pub fn with_locks(
+        object: Rc<dyn FileLike>,
+        flags: u32,
+        locks: Option<Rc<LockTable>>,
+    ) -> Rc<Self> {
         let flags = Cell::new(flags & !OPENING_FLAGS);
-        Rc::new(Self { object, flags, position: Cell::new(0), owner: Cell::new(0), signal: Cell::new(0), locks })
+        Rc::new(Self {
+            object,
+            flags,
+            position: Cell::new(0),
+            owner: Cell::new(0),
+            signal: Cell::new(0),
+            locks,
+        })
     }
 
     /// The object.
@@ -132,7 +145,8 @@ impl OpenFile {
 
     /// F_SETFL: takes the changeable flags from `flags`.
     pub fn set_flags(&self, flags: u32) {
-        self.flags.set(self.flags.get() & !SETFL_MASK | flags & SETFL_MASK);
+        self.flags
+            .set(self.flags.get() & !SETFL_MASK | flags & SETFL_MASK);
         self.object.flags_changed(self.flags.get());
     }
 
@@ -153,7 +167,11 @@ impl OpenFile {
 
     /// Open for writing.
     pub fn writable(&self) -> bool {
-        !self.path_only() && matches!(self.flags.get() & linux::O_ACCMODE, linux::O_WRONLY | linux::O_RDWR)
+        !self.path_only()
+            && matches!(
+                self.flags.get() & linux::O_ACCMODE,
+                linux::O_WRONLY | linux::O_RDWR
+            )
     }
 
     /// `fstat`.
@@ -167,11 +185,19 @@ impl OpenFile {
     }
 
     fn check_read(&self) -> Result<()> {
-        if self.readable() { Ok(()) } else { Err(Errno::EBADF) }
+        if self.readable() {
+            Ok(())
+        } else {
+            Err(Errno::EBADF)
+        }
     }
 
     fn check_write(&self) -> Result<()> {
-        if self.writable() { Ok(()) } else { Err(Errno::EBADF) }
+        if self.writable() {
+            Ok(())
+        } else {
+            Err(Errno::EBADF)
+        }
     }
 
     /// `read`: at the position, which moves.
@@ -292,12 +318,18 @@ impl OpenFile {
             linux::SEEK_END if directory => return Err(Errno::EINVAL),
             linux::SEEK_END => node.size(),
             linux::SEEK_DATA | linux::SEEK_HOLE if !directory => {
-                let what = if whence == linux::SEEK_DATA { Extent::Data } else { Extent::Hole };
+                let what = if whence == linux::SEEK_DATA {
+                    Extent::Data
+                } else {
+                    Extent::Hole
+                };
                 return node.seek(what, u64::try_from(offset).map_err(|_| Errno::ENXIO)?);
             }
             _ => return Err(Errno::EINVAL),
         };
-        let position = base.checked_add_signed(offset).filter(|&position| i64::try_from(position).is_ok());
+        let position = base
+            .checked_add_signed(offset)
+            .filter(|&position| i64::try_from(position).is_ok());
         position.ok_or(Errno::EINVAL)
     }
 
@@ -306,7 +338,10 @@ impl OpenFile {
         if self.path_only() {
             return Err(Errno::EBADF);
         }
-        let node = self.node().filter(|node| node.kind() == FileType::Directory).ok_or(Errno::ENOTDIR)?;
+        let node = self
+            .node()
+            .filter(|node| node.kind() == FileType::Directory)
+            .ok_or(Errno::ENOTDIR)?;
         let (used, position) = dirent::list(&node, self.position.get(), out)?;
         self.position.set(position);
         Ok(used)

@@ -291,7 +291,11 @@ pub trait Inode: Any {
     /// The error for changing this directory, or this object as if it were one.
     #[doc(hidden)]
     fn not_a_writable_directory(&self) -> Errno {
-        if self.kind() == FileType::Directory { Errno::EPERM } else { Errno::ENOTDIR }
+        if self.kind() == FileType::Directory {
+            Errno::EPERM
+        } else {
+            Errno::ENOTDIR
+        }
     }
 
     /// The text of a symbolic link.

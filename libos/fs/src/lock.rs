@@ -91,7 +91,12 @@ impl LockTable {
     /// F_GETLK: the first lock that stands in the way of `wanted`.
     pub fn conflict(&self, node: &dyn Inode, wanted: &Range) -> Option<Range> {
         let files = self.files.borrow();
-        files.get(&key(node))?.ranges.iter().find(|held| conflicts(held, wanted)).copied()
+        files
+            .get(&key(node))?
+            .ranges
+            .iter()
+            .find(|held| conflicts(held, wanted))
+            .copied()
     }
 
     /// F_SETLK: replaces what the owner holds in the range.
@@ -136,7 +141,10 @@ impl LockTable {
 }
 
 fn conflicts(held: &Range, wanted: &Range) -> bool {
-    held.owner != wanted.owner && held.start <= wanted.last && wanted.start <= held.last && (held.exclusive || wanted.exclusive)
+    held.owner != wanted.owner
+        && held.start <= wanted.last
+        && wanted.start <= held.last
+        && (held.exclusive || wanted.exclusive)
 }
 
 /// Takes `range` out of what its owner holds, splitting where needed.
@@ -148,10 +156,16 @@ fn cut(ranges: &mut Vec<Range>, range: &Range) {
             continue;
         }
         if held.start < range.start {
-            kept.push(Range { last: range.start - 1, ..held });
+            kept.push(Range {
+                last: range.start - 1,
+                ..held
+            });
         }
         if held.last > range.last {
-            kept.push(Range { start: range.last + 1, ..held });
+            kept.push(Range {
+                start: range.last + 1,
+                ..held
+            });
         }
     }
     *ranges = kept;
@@ -162,7 +176,11 @@ fn merge(ranges: &mut Vec<Range>) {
     ranges.sort_by_key(|range| range.start);
     let mut merged: Vec<Range> = Vec::with_capacity(ranges.len());
     for range in ranges.drain(..) {
-        let neighbour = merged.iter_mut().find(|held| held.owner == range.owner && held.exclusive == range.exclusive && held.last.saturating_add(1) >= range.start);
+        let neighbour = merged.iter_mut().find(|held| {
+            held.owner == range.owner
+                && held.exclusive == range.exclusive
+                && held.last.saturating_add(1) >= range.start
+        });
         match neighbour {
             Some(held) => held.last = held.last.max(range.last),
             None => merged.push(range),

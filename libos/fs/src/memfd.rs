@@ -6,7 +6,11 @@ use linux_raw_sys::general as linux;
 
 use crate::{Errno, Result};
 
-const KNOWN: u32 = linux::F_SEAL_SEAL | linux::F_SEAL_SHRINK | linux::F_SEAL_GROW | linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE;
+const KNOWN: u32 = linux::F_SEAL_SEAL
+    | linux::F_SEAL_SHRINK
+    | linux::F_SEAL_GROW
+    | linux::F_SEAL_WRITE
+    | linux::F_SEAL_FUTURE_WRITE;
 
 /// Seals of one file. A file that is not a memfd is sealed against sealing.
 pub struct Seals(Cell<u32>);
@@ -56,6 +60,10 @@ impl Seals {
         let seals = self.0.get();
         let shrinks = to < from && seals & linux::F_SEAL_SHRINK != 0;
         let grows = to > from && seals & linux::F_SEAL_GROW != 0;
-        if shrinks || grows { Err(Errno::EPERM) } else { Ok(()) }
+        if shrinks || grows {
+            Err(Errno::EPERM)
+        } else {
+            Ok(())
+        }
     }
 }

@@ -25,7 +25,9 @@ pub struct Mount {
 
 impl Mount {
     fn is_at(&self, directory: &dyn Inode, name: &[u8]) -> bool {
-        self.place.as_ref().is_some_and(|place| *place.1 == *name && same(&*place.0, directory))
+        self.place
+            .as_ref()
+            .is_some_and(|place| *place.1 == *name && same(&*place.0, directory))
     }
 }
 
@@ -36,28 +38,52 @@ pub struct Mounts(Rc<RefCell<Vec<Mount>>>);
 impl Mounts {
     /// A table with a root file system.
     pub fn new(root: Node, name: &'static str) -> Self {
-        Self(Rc::new(RefCell::new(alloc::vec![Mount { place: None, root, name, read_only: false }])))
+        Self(Rc::new(RefCell::new(alloc::vec![Mount {
+            place: None,
+            root,
+            name,
+            read_only: false
+        }])))
     }
 
     /// Mounts `root` as `name` of `directory`.
-    pub fn add(&self, directory: Node, name: &[u8], root: Node, kind: &'static str, read_only: bool) -> Result<()> {
+    pub fn add(
+        &self,
+        directory: Node,
+        name: &[u8],
+        root: Node,
+        kind: &'static str,
+        read_only: bool,
+    ) -> Result<()> {
         if directory.kind() != FileType::Directory || root.kind() != FileType::Directory {
             return Err(Errno::ENOTDIR);
         }
-        self.0.borrow_mut().push(Mount { place: Some((directory, name.into())), root, name: kind, read_only });
+        self.0.borrow_mut().push(Mount {
+            place: Some((directory, name.into())),
+            root,
+            name: kind,
+            read_only,
+        });
         Ok(())
     }
 
     /// The root of what is mounted as `name` of `directory`; the latest mount covers earlier ones.
     pub fn at(&self, directory: &dyn Inode, name: &[u8]) -> Option<Node> {
         let mounts = self.0.borrow();
-        mounts.iter().rev().find(|mount| mount.is_at(directory, name)).map(|mount| mount.root.clone())
+        mounts
+            .iter()
+            .rev()
+            .find(|mount| mount.is_at(directory, name))
+            .map(|mount| mount.root.clone())
     }
 
     /// Where `node` is mounted, when it is the root of a mount.
     pub fn place(&self, node: &dyn Inode) -> Option<(Node, Name)> {
         let mounts = self.0.borrow();
-        mounts.iter().find(|mount| same(&*mount.root, node)).and_then(|mount| mount.place.clone())
+        mounts
+            .iter()
+            .find(|mount| same(&*mount.root, node))
+            .and_then(|mount| mount.place.clone())
     }
 
     /// Whether `node` is the root of a mount.
@@ -73,7 +99,10 @@ impl Mounts {
 
     /// Whether `node` lies on a mount that takes no changes.
     pub fn read_only(&self, node: &dyn Inode) -> bool {
-        self.0.borrow().iter().any(|mount| mount.read_only && mount.root.dev() == node.dev())
+        self.0
+            .borrow()
+            .iter()
+            .any(|mount| mount.read_only && mount.root.dev() == node.dev())
     }
 
     /// A copy of the table.

@@ -11,8 +11,16 @@ use crate::walk::{Last, Resolved, Rules, Target};
 use crate::{Errno, Result};
 
 /// Resolution of a name that is about to be made, removed or moved.
-const PARENT: Rules =
-    Rules { follow: false, no_symlinks: false, no_magic: false, beneath: false, in_root: false, no_xdev: false, parent: true, create: false };
+const PARENT: Rules = Rules {
+    follow: false,
+    no_symlinks: false,
+    no_magic: false,
+    beneath: false,
+    in_root: false,
+    no_xdev: false,
+    parent: true,
+    create: false,
+};
 
 impl Vfs {
     /// `mkdirat`.
@@ -20,7 +28,10 @@ impl Vfs {
         let found = self.resolve(dirfd, path, PARENT)?;
         let name = vacant(&found, true)?;
         self.may_change(&found.directory)?;
-        found.directory.create(name, &self.new_node(&found.directory, FileType::Directory, mode & 0o1777))?;
+        found.directory.create(
+            name,
+            &self.new_node(&found.directory, FileType::Directory, mode & 0o1777),
+        )?;
         Ok(())
     }
 
@@ -29,11 +40,15 @@ impl Vfs {
         let kind = match mode & linux::S_IFMT {
             0 => FileType::Regular,
             linux::S_IFDIR => return Err(Errno::EPERM),
-            _ => FileType::from_mode(mode).filter(|&kind| kind != FileType::Symlink).ok_or(Errno::EINVAL)?,
+            _ => FileType::from_mode(mode)
+                .filter(|&kind| kind != FileType::Symlink)
+                .ok_or(Errno::EINVAL)?,
         };
         let found = self.resolve(dirfd, path, PARENT)?;
         let name = vacant(&found, false)?;
-        if matches!(kind, FileType::CharDevice | FileType::BlockDevice) && !self.cred.borrow().is_root() {
+        if matches!(kind, FileType::CharDevice | FileType::BlockDevice)
+            && !self.cred.borrow().is_root()
+        {
             return Err(Errno::EPERM);
         }
         self.may_change(&found.directory)?;
@@ -61,8 +76,14 @@ impl Vfs {
         if flags & !(linux::AT_SYMLINK_FOLLOW | linux::AT_EMPTY_PATH) != 0 {
             return Err(Errno::EINVAL);
         }
-        let follow = if flags & linux::AT_SYMLINK_FOLLOW == 0 { linux::AT_SYMLINK_NOFOLLOW } else { 0 };
-        let node = self.find(old.0, old.1, flags & linux::AT_EMPTY_PATH | follow)?.into_node()?;
+        let follow = if flags & linux::AT_SYMLINK_FOLLOW == 0 {
+            linux::AT_SYMLINK_NOFOLLOW
+        } else {
+            0
+        };
+        let node = self
+            .find(old.0, old.1, flags & linux::AT_EMPTY_PATH | follow)?
+            .into_node()?;
         let found = self.resolve(new.0, new.1, PARENT)?;
         let name = vacant(&found, false)?;
         if node.dev() != found.directory.dev() {
@@ -83,10 +104,16 @@ impl Vfs {
 
     fn remove_file(&self, dirfd: i32, path: &[u8]) -> Result<()> {
         let found = self.resolve(dirfd, path, PARENT)?;
-        let Last::Name(name) = &found.last else { return Err(Errno::EISDIR) };
+        let Last::Name(name) = &found.last else {
+            return Err(Errno::EISDIR);
+        };
         let node = found.target.clone().ok_or(Errno::ENOENT)?.into_node()?;
         if found.slash {
-            return Err(if node.kind() == FileType::Directory { Errno::EISDIR } else { Errno::ENOTDIR });
+            return Err(if node.kind() == FileType::Directory {
+                Errno::EISDIR
+            } else {
+                Errno::ENOTDIR
+            });
         }
         self.may_remove(&found.directory, &node)?;
         found.directory.unlink(name)
@@ -113,7 +140,9 @@ impl Vfs {
 
     /// `renameat2`.
     pub fn rename(&self, old: (i32, &[u8]), new: (i32, &[u8]), flags: u32) -> Result<()> {
-        if flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE) != 0 || flags == RENAME_NOREPLACE | RENAME_EXCHANGE {
+        if flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE) != 0
+            || flags == RENAME_NOREPLACE | RENAME_EXCHANGE
+        {
             return Err(Errno::EINVAL);
         }
         let from = self.resolve(old.0, old.1, PARENT)?;
@@ -121,31 +150,49 @@ impl Vfs {
         if from.directory.dev() != to.directory.dev() {
             return Err(Errno::EXDEV);
         }
-        let Last::Name(from_name) = &from.last else { return Err(Errno::EBUSY) };
+        let Last::Name(from_name) = &from.last else {
+            return Err(Errno::EBUSY);
+        };
         let Last::Name(to_name) = &to.last else {
-            return Err(if flags & RENAME_NOREPLACE != 0 { Errno::EEXIST } else { Errno::EBUSY });
+            return Err(if flags & RENAME_NOREPLACE != 0 {
+                Errno::EEXIST
+            } else {
+                Errno::EBUSY
+            });
         };
         let source = from.target.clone().ok_or(Errno::ENOENT)?.into_node()?;
         let target = to.target.clone().map(Target::into_node).transpose()?;
         self.check_rename(&from, &to, &source, target.as_ref(), flags)?;
-        from.directory.rename(from_name, &to.directory, to_name, flags)
+        from.directory
+            .rename(from_name, &to.directory, to_name, flags)
     }
 
-    fn check_rename(&self, from: &Resolved, to: &Resolved, source: &Node, target: Option<&Node>, flags: u32) -> Result<()> {
+    fn check_rename(
+        &self,
+        from: &Resolved,
+        to: &Resolved,
+        source: &Node,
+        target: Option<&Node>,
+        flags: u32,
+    ) -> Result<()> {
         if flags & RENAME_NOREPLACE != 0 && target.is_some() {
             return Err(Errno::EEXIST);
         }
         if flags & RENAME_EXCHANGE != 0 && target.is_none() {
             return Err(Errno::ENOENT);
         }
-        if flags & RENAME_EXCHANGE != 0 && to.slash && target.is_some_and(|node| node.kind() != FileType::Directory) {
+        if flags & RENAME_EXCHANGE != 0
+            && to.slash
+            && target.is_some_and(|node| node.kind() != FileType::Directory)
+        {
             return Err(Errno::ENOTDIR);
         }
         let source_is_dir = source.kind() == FileType::Directory;
         if !source_is_dir && (from.slash || (flags & RENAME_EXCHANGE == 0 && to.slash)) {
             return Err(Errno::ENOTDIR);
         }
-        if self.mounts.is_root(&**source) || target.is_some_and(|node| self.mounts.is_root(&**node)) {
+        if self.mounts.is_root(&**source) || target.is_some_and(|node| self.mounts.is_root(&**node))
+        {
             return Err(Errno::EBUSY);
         }
         self.may_remove(&from.directory, source)?;
@@ -160,7 +207,8 @@ impl Vfs {
         self.may_change(directory)?;
         let cred = self.cred.borrow();
         let parent = directory.metadata();
-        if parent.mode & linux::S_ISVTX != 0 && !cred.owns(&parent) && !cred.owns(&node.metadata()) {
+        if parent.mode & linux::S_ISVTX != 0 && !cred.owns(&parent) && !cred.owns(&node.metadata())
+        {
             return Err(Errno::EPERM);
         }
         Ok(())
@@ -169,7 +217,11 @@ impl Vfs {
     /// `readlinkat`: the text (the caller cuts it to its buffer).
     pub fn readlink(&self, dirfd: i32, path: &[u8]) -> Result<Vec<u8>> {
         let empty = path.is_empty();
-        let target = self.find(dirfd, path, linux::AT_EMPTY_PATH | linux::AT_SYMLINK_NOFOLLOW);
+        let target = self.find(
+            dirfd,
+            path,
+            linux::AT_EMPTY_PATH | linux::AT_SYMLINK_NOFOLLOW,
+        );
         let node = match target {
             Ok(Target::Node(node)) => node,
             Ok(Target::File(_)) => return Err(if empty { Errno::ENOENT } else { Errno::EINVAL }),

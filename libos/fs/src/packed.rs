@@ -105,7 +105,14 @@ impl Packed {
     /// Attributes and data of object `index`.
     pub fn info(&self, index: u32) -> Info {
         let entry = &self.entries[index as usize];
-        let mut info = Info { mode: u32::from(entry.mode), uid: 0, gid: 0, mtime: 0, rdev: 0, data: &[] };
+        let mut info = Info {
+            mode: u32::from(entry.mode),
+            uid: 0,
+            gid: 0,
+            mtime: 0,
+            rdev: 0,
+            data: &[],
+        };
         if let Some(record) = Record::parse(self.archive, entry.header) {
             let field = |n| record.field(self.archive, n);
             info.uid = field(2);
@@ -122,12 +129,15 @@ impl Packed {
         if self.groups.is_empty() {
             return None;
         }
-        self.groups.get(&self.entries[index as usize].header).copied()
+        self.groups
+            .get(&self.entries[index as usize].header)
+            .copied()
     }
 
     /// Kind of object `index`, from the index alone.
     pub fn kind(&self, index: u32) -> FileType {
-        FileType::from_mode(u32::from(self.entries[index as usize].mode)).unwrap_or(FileType::Regular)
+        FileType::from_mode(u32::from(self.entries[index as usize].mode))
+            .unwrap_or(FileType::Regular)
     }
 
     /// Name of object `index` in its directory.
@@ -144,7 +154,9 @@ impl Packed {
 
     /// Position of `name` among the children of directory `index`.
     pub fn find(&self, index: u32, name: &[u8]) -> Option<usize> {
-        self.children(index).binary_search_by(|&child| self.name(child).cmp(name)).ok()
+        self.children(index)
+            .binary_search_by(|&child| self.name(child).cmp(name))
+            .ok()
     }
 }
 
@@ -155,14 +167,22 @@ impl Record {
         if &header[..6] != b"070701" && &header[..6] != b"070702" {
             return None;
         }
-        let (name_size, data_size) = (hex(&header[94..102])? as usize, hex(&header[54..62])? as usize);
+        let (name_size, data_size) = (
+            hex(&header[94..102])? as usize,
+            hex(&header[54..62])? as usize,
+        );
         let name = start + HEADER;
         let data = (name.checked_add(name_size)?).checked_next_multiple_of(4)?;
         let end = data.checked_add(data_size)?;
         if end > archive.len() {
             return None;
         }
-        Some(Self { header: at, name: (name as u64, name_size), data: (data as u64, data_size), next: end.next_multiple_of(4) as u64 })
+        Some(Self {
+            header: at,
+            name: (name as u64, name_size),
+            data: (data as u64, data_size),
+            next: end.next_multiple_of(4) as u64,
+        })
     }
 
     /// Header field `n` (0: ino, 1: mode, 2: uid, 3: gid, 4: nlink, 5: mtime, 6: filesize, 7, 8: dev, 9, 10: rdev).
@@ -179,7 +199,9 @@ impl Record {
 }
 
 fn hex(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0u32, |value, &digit| Some(value << 4 | (digit as char).to_digit(16)?))
+    digits.iter().try_fold(0u32, |value, &digit| {
+        Some(value << 4 | (digit as char).to_digit(16)?)
+    })
 }
 
 /// All paths with their header offsets, sorted so that a directory stands before its contents; of equal paths the last of the archive.
@@ -196,7 +218,14 @@ fn sorted_paths(archive: &'static [u8]) -> (Vec<(&'static [u8], u64)>, bool) {
             break;
         }
         if record.field(archive, 4) > 1 && record.field(archive, 1) & 0o170_000 == 0o100_000 {
-            links.push(((record.field(archive, 0), record.field(archive, 7), record.field(archive, 8)), record.header));
+            links.push((
+                (
+                    record.field(archive, 0),
+                    record.field(archive, 7),
+                    record.field(archive, 8),
+                ),
+                record.header,
+            ));
         }
         if let Some(path) = clean(path) {
             paths.push((path, record.header));
@@ -215,16 +244,25 @@ fn sorted_paths(archive: &'static [u8]) -> (Vec<(&'static [u8], u64)>, bool) {
 }
 
 /// Of files with several names only one record carries the data: all the others show that record.
-fn share_link_data(archive: &'static [u8], paths: &mut [(&'static [u8], u64)], mut links: Vec<((u32, u32, u32), u64)>) {
+fn share_link_data(
+    archive: &'static [u8],
+    paths: &mut [(&'static [u8], u64)],
+    mut links: Vec<((u32, u32, u32), u64)>,
+) {
     if links.is_empty() {
         return;
     }
     links.sort_unstable();
     for entry in paths {
-        let Some(&(id, _)) = links.iter().find(|link| link.1 == entry.1) else { continue };
+        let Some(&(id, _)) = links.iter().find(|link| link.1 == entry.1) else {
+            continue;
+        };
         let group = links.iter().filter(|link| link.0 == id);
         let size = |header| Record::parse(archive, header).map_or(0, |record| record.data.1);
-        entry.1 = group.map(|link| link.1).max_by_key(|&header| size(header)).unwrap_or(entry.1);
+        entry.1 = group
+            .map(|link| link.1)
+            .max_by_key(|&header| size(header))
+            .unwrap_or(entry.1);
     }
 }
 
@@ -240,7 +278,9 @@ fn clean(path: &'static [u8]) -> Option<&'static [u8]> {
     if path == b"." || path.is_empty() {
         return Some(b"");
     }
-    let good = path.split(|&b| b == b'/').all(|part| !matches!(part, b"" | b"." | b"..") && part.len() <= 255);
+    let good = path
+        .split(|&b| b == b'/')
+        .all(|part| !matches!(part, b"" | b"." | b"..") && part.len() <= 255);
     good.then_some(path)
 }
 
@@ -257,11 +297,18 @@ fn compare(a: &[u8], b: &[u8]) -> Ordering {
 
 /// The headers that several entries show.
 fn groups(entries: &[Entry]) -> Groups {
-    let mut headers: Vec<(u64, u32)> = (0u32..).zip(entries).filter(|(_, entry)| entry.linked).map(|(index, entry)| (entry.header, index)).collect();
+    let mut headers: Vec<(u64, u32)> = (0u32..)
+        .zip(entries)
+        .filter(|(_, entry)| entry.linked)
+        .map(|(index, entry)| (entry.header, index))
+        .collect();
     headers.sort_unstable();
     let mut groups = Groups::new();
     for (header, first) in headers {
-        groups.entry(header).or_insert(LinkGroup { first, names: 0 }).names += 1;
+        groups
+            .entry(header)
+            .or_insert(LinkGroup { first, names: 0 })
+            .names += 1;
     }
     groups
 }
@@ -279,8 +326,22 @@ struct Builder {
 impl Builder {
     fn new(archive: &'static [u8], count: usize) -> Self {
         let mut entries = Vec::with_capacity(count + 1);
-        entries.push(Entry { header: NO_HEADER, name: 0, name_len: 0, mode: 0o040_755, first_child: 0, child_count: 0, linked: false });
-        Self { archive, entries, parents: alloc::vec![ROOT], open: alloc::vec![(0, ROOT)], path: b"" }
+        entries.push(Entry {
+            header: NO_HEADER,
+            name: 0,
+            name_len: 0,
+            mode: 0o040_755,
+            first_child: 0,
+            child_count: 0,
+            linked: false,
+        });
+        Self {
+            archive,
+            entries,
+            parents: alloc::vec![ROOT],
+            open: alloc::vec![(0, ROOT)],
+            path: b"",
+        }
     }
 
     fn add(&mut self, path: &'static [u8], header: u64) {
@@ -295,8 +356,15 @@ impl Builder {
         {
             self.open.pop();
         }
-        let start = self.open.last().map_or(0, |&(len, _)| if len == 0 { 0 } else { len + 1 });
-        for (offset, _) in path[start..].iter().enumerate().filter(|(_, b)| **b == b'/') {
+        let start = self
+            .open
+            .last()
+            .map_or(0, |&(len, _)| if len == 0 { 0 } else { len + 1 });
+        for (offset, _) in path[start..]
+            .iter()
+            .enumerate()
+            .filter(|(_, b)| **b == b'/')
+        {
             self.push(path, start + offset, NO_HEADER, 0o040_755);
         }
         let mode = self.mode(header);
@@ -308,20 +376,35 @@ impl Builder {
     }
 
     fn is_linked(&self, header: u64) -> bool {
-        Record::parse(self.archive, header).is_some_and(|record| record.field(self.archive, 4) > 1 && record.field(self.archive, 1) & 0o170_000 == 0o100_000)
+        Record::parse(self.archive, header).is_some_and(|record| {
+            record.field(self.archive, 4) > 1
+                && record.field(self.archive, 1) & 0o170_000 == 0o100_000
+        })
     }
 
     /// Adds `path[..end]` below the innermost open directory; nothing is added below a file.
     fn push(&mut self, path: &'static [u8], end: usize, header: u64, mode: u16) {
-        let Some(&(parent_len, parent)) = self.open.last() else { return };
+        let Some(&(parent_len, parent)) = self.open.last() else {
+            return;
+        };
         let start = if parent_len == 0 { 0 } else { parent_len + 1 };
-        if path[start..end].contains(&b'/') || self.entries[parent as usize].mode & 0o170_000 != 0o040_000 {
+        if path[start..end].contains(&b'/')
+            || self.entries[parent as usize].mode & 0o170_000 != 0o040_000
+        {
             return;
         }
         let name = path.as_ptr() as usize + start - self.archive.as_ptr() as usize;
         let index = self.entries.len() as u32;
         let name_len = (end - start) as u16;
-        self.entries.push(Entry { header, name: name as u64, name_len, mode, first_child: 0, child_count: 0, linked: self.is_linked(header) });
+        self.entries.push(Entry {
+            header,
+            name: name as u64,
+            name_len,
+            mode,
+            first_child: 0,
+            child_count: 0,
+            linked: self.is_linked(header),
+        });
         self.parents.push(parent);
         self.entries[parent as usize].child_count += 1;
         self.open.push((end, index));
@@ -343,6 +426,12 @@ impl Builder {
             directory.child_count += 1;
         }
         let groups = groups(&self.entries);
-        Packed { archive: self.archive, entries: self.entries, children, complete, groups }
+        Packed {
+            archive: self.archive,
+            entries: self.entries,
+            children,
+            complete,
+            groups,
+        }
     }
 }

@@ -56,7 +56,10 @@ pub fn pipe(system: &Rc<dyn System>, flags: u32) -> (Rc<OpenFile>, Rc<OpenFile>)
     let status = flags & (linux::O_NONBLOCK | linux::O_DIRECT);
     let read = fifo.end(None, true, false);
     let write = fifo.end(None, false, true);
-    (OpenFile::new(read, status | linux::O_RDONLY), OpenFile::new(write, status | linux::O_WRONLY))
+    (
+        OpenFile::new(read, status | linux::O_RDONLY),
+        OpenFile::new(write, status | linux::O_WRONLY),
+    )
 }
 
 impl Fifo {
@@ -89,7 +92,11 @@ impl Fifo {
         }
         let fifo = self.me.upgrade().ok_or(Errno::ENXIO)?;
         let end = fifo.end(Some(node), reads, writes);
-        let alone = if reads { self.writers.get() == 0 } else { self.readers.get() == 0 };
+        let alone = if reads {
+            self.writers.get() == 0
+        } else {
+            self.readers.get() == 0
+        };
         end.waits.set(!nonblocking && alone);
         self.queue.wake(ready::IN | ready::OUT);
         Ok(end)
@@ -109,7 +116,14 @@ impl Fifo {
             self.writers.set(self.writers.get() + 1);
             self.writer_opens.set(self.writer_opens.get() + 1);
         }
-        Rc::new(PipeEnd { fifo: self.clone(), reads, writes, node, seen, waits: Cell::new(false) })
+        Rc::new(PipeEnd {
+            fifo: self.clone(),
+            reads,
+            writes,
+            node,
+            seen,
+            waits: Cell::new(false),
+        })
     }
 
     fn read(&self, out: &mut [u8]) -> Result<usize> {
@@ -118,7 +132,11 @@ impl Fifo {
         }
         let mut ring = self.ring.borrow_mut();
         if ring.is_empty() {
-            return if self.writers.get() == 0 { Ok(0) } else { Err(Errno::EAGAIN) };
+            return if self.writers.get() == 0 {
+                Ok(0)
+            } else {
+                Err(Errno::EAGAIN)
+            };
         }
         let len = out.len().min(ring.len());
         let (front, back) = ring.as_slices();
@@ -191,7 +209,8 @@ impl Drop for PipeEnd {
         if fifo.readers.get() == 0 && fifo.writers.get() == 0 {
             *fifo.ring.borrow_mut() = VecDeque::new();
         }
-        fifo.queue.wake(ready::IN | ready::OUT | ready::ERR | ready::HUP);
+        fifo.queue
+            .wake(ready::IN | ready::OUT | ready::ERR | ready::HUP);
     }
 }
 
@@ -199,7 +218,12 @@ impl FileLike for PipeEnd {
     fn metadata(&self) -> Metadata {
         match &self.node {
             Some(node) => node.metadata(),
-            None => anon::metadata(anon::PIPE_DEV, self.fifo.ino, FileType::Fifo.mode() | 0o600, self.fifo.born),
+            None => anon::metadata(
+                anon::PIPE_DEV,
+                self.fifo.ino,
+                FileType::Fifo.mode() | 0o600,
+                self.fifo.born,
+            ),
         }
     }
 
@@ -269,7 +293,11 @@ impl FileLike for PipeEnd {
         if !self.waits.get() {
             return false;
         }
-        let opens = if self.reads { self.fifo.writer_opens.get() } else { self.fifo.reader_opens.get() };
+        let opens = if self.reads {
+            self.fifo.writer_opens.get()
+        } else {
+            self.fifo.reader_opens.get()
+        };
         self.waits.set(opens == self.seen);
         self.waits.get()
     }

@@ -32,7 +32,10 @@ pub struct SignalFd {
 impl SignalFd {
     /// Reads the signals in `mask`.
     pub fn new(mask: u64, source: Rc<dyn SignalSource>) -> Rc<Self> {
-        Rc::new(Self { mask: Cell::new(mask), source })
+        Rc::new(Self {
+            mask: Cell::new(mask),
+            source,
+        })
     }
 
     /// `signalfd` on an existing descriptor.
@@ -61,15 +64,25 @@ impl FileLike for SignalFd {
         }
         let mut done = 0;
         for record in out.chunks_exact_mut(RECORD) {
-            let Some(info) = self.source.take(self.mask.get()) else { break };
+            let Some(info) = self.source.take(self.mask.get()) else {
+                break;
+            };
             record.copy_from_slice(&info);
             done += RECORD;
         }
-        if done == 0 { Err(Errno::EAGAIN) } else { Ok(done) }
+        if done == 0 {
+            Err(Errno::EAGAIN)
+        } else {
+            Ok(done)
+        }
     }
 
     fn poll(&self) -> u32 {
-        if self.source.pending() & self.mask.get() != 0 { ready::IN } else { 0 }
+        if self.source.pending() & self.mask.get() != 0 {
+            ready::IN
+        } else {
+            0
+        }
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

@@ -60,8 +60,14 @@ impl TimerFd {
     pub fn get(&self) -> Setting {
         let now = self.alarm.now(self.clock);
         self.advance(now);
-        let value = self.next.get().map_or(0, |at| at.saturating_sub(now).max(1));
-        Setting { interval: self.interval.get(), value }
+        let value = self
+            .next
+            .get()
+            .map_or(0, |at| at.saturating_sub(now).max(1));
+        Setting {
+            interval: self.interval.get(),
+            value,
+        }
     }
 
     /// `timerfd_settime`; answers the old setting.
@@ -69,8 +75,13 @@ impl TimerFd {
         let old = self.get();
         self.count.set(0);
         self.interval.set(new.interval);
-        let base = if absolute { 0 } else { self.alarm.now(self.clock) };
-        self.next.set((new.value != 0).then(|| base.saturating_add(new.value)));
+        let base = if absolute {
+            0
+        } else {
+            self.alarm.now(self.clock)
+        };
+        self.next
+            .set((new.value != 0).then(|| base.saturating_add(new.value)));
         self.tick();
         old
     }
@@ -86,11 +97,14 @@ impl TimerFd {
 
     /// Moves expirations up to `now` from the future to the count.
     fn advance(&self, now: u64) {
-        let Some(next) = self.next.get().filter(|&next| next <= now) else { return };
+        let Some(next) = self.next.get().filter(|&next| next <= now) else {
+            return;
+        };
         let interval = self.interval.get();
         let passed = (now - next).checked_div(interval).unwrap_or(0) + 1;
         self.count.set(self.count.get() + passed);
-        self.next.set((interval != 0).then(|| next.saturating_add(passed.saturating_mul(interval))));
+        self.next
+            .set((interval != 0).then(|| next.saturating_add(passed.saturating_mul(interval))));
     }
 }
 

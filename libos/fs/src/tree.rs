@@ -44,11 +44,19 @@ pub struct Plan {
 /// otherwise is left to them.
 pub fn build(system: Rc<dyn System>, fds: Rc<FdTable>, plan: Plan) -> Rc<Vfs> {
     let pages = plan.pages;
-    let root = TmpFs::over(&system, ROOT_DEV, pages, plan.archive, Box::new(move |root| fill_root(root, &plan)));
+    let root = TmpFs::over(
+        &system,
+        ROOT_DEV,
+        pages,
+        plan.archive,
+        Box::new(move |root| fill_root(root, &plan)),
+    );
     let shm = TmpFs::root(&system, SHM_DEV, pages, 0o1777);
     let devices = TmpFs::over(&system, DEVICES_DEV, 256, &[], Box::new(fill_devices));
     let vfs = Vfs::new(system, fds, root.clone(), "tmpfs", pages);
-    let _ = vfs.mounts.add(root, b"dev", devices.clone(), "devtmpfs", false);
+    let _ = vfs
+        .mounts
+        .add(root, b"dev", devices.clone(), "devtmpfs", false);
     let _ = vfs.mounts.add(devices, b"shm", shm, "tmpfs", false);
     Rc::new(vfs)
 }
@@ -85,7 +93,13 @@ const DEVICE_LINKS: &[(&[u8], &[u8])] = &[
 ];
 
 fn new(kind: FileType, mode: u32, rdev: u64) -> NewNode {
-    NewNode { kind, mode, uid: 0, gid: 0, rdev }
+    NewNode {
+        kind,
+        mode,
+        uid: 0,
+        gid: 0,
+        rdev,
+    }
 }
 
 fn fill_devices(root: &Node) {
@@ -112,8 +126,17 @@ fn fill_root(root: &Node, plan: &Plan) {
 
 fn fill_etc(etc: &Node, plan: &Plan) {
     let host = plan.hostname.as_slice();
-    let hosts = [b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t" as &[u8], host, b"\n"].concat();
-    let resolvers: Vec<u8> = plan.resolvers.iter().flat_map(|server| format!("nameserver {server}\n").into_bytes()).collect();
+    let hosts = [
+        b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t" as &[u8],
+        host,
+        b"\n",
+    ]
+    .concat();
+    let resolvers: Vec<u8> = plan
+        .resolvers
+        .iter()
+        .flat_map(|server| format!("nameserver {server}\n").into_bytes())
+        .collect();
     let files: [(&[u8], &[u8]); 7] = [
         (b"hostname", &[host, b"\n"].concat()),
         (b"hosts", &hosts),

@@ -63,7 +63,13 @@ pub struct Vfs {
 
 impl Vfs {
     /// A view that starts at `root`, a directory called `name` in `/proc/mounts`. `pages` limits memfds.
-    pub fn new(system: Rc<dyn System>, fds: Rc<FdTable>, root: Node, name: &'static str, pages: u64) -> Self {
+    pub fn new(
+        system: Rc<dyn System>,
+        fds: Rc<FdTable>,
+        root: Node,
+        name: &'static str,
+        pages: u64,
+    ) -> Self {
         let memory = TmpFs::root(&system, crate::tree::MEMFD_DEV, pages, 0o777);
         Self {
             mounts: Mounts::new(root.clone(), name),
@@ -130,7 +136,11 @@ impl Vfs {
     /// Runs `work` with a walker of this view.
     fn walk<T>(&self, work: impl FnOnce(&Walker<'_>) -> T) -> T {
         let may_search = |node: &dyn Inode| self.permit(node, cred::EXECUTE);
-        work(&Walker { mounts: &self.mounts, root: self.root(), may_search: &may_search })
+        work(&Walker {
+            mounts: &self.mounts,
+            root: self.root(),
+            may_search: &may_search,
+        })
     }
 
     /// The directory that a path given with `dirfd` starts from.
@@ -142,7 +152,11 @@ impl Vfs {
             return Ok(self.cwd());
         }
         let node = self.fds.get(dirfd)?.node().ok_or(Errno::ENOTDIR)?;
-        if node.kind() == FileType::Directory { Ok(node) } else { Err(Errno::ENOTDIR) }
+        if node.kind() == FileType::Directory {
+            Ok(node)
+        } else {
+            Err(Errno::ENOTDIR)
+        }
     }
 
     /// Resolves `path` from `dirfd` (a descriptor or [`AT_FDCWD`]).
@@ -161,10 +175,17 @@ impl Vfs {
                 return Ok(Target::Node(self.cwd()));
             }
             let file = self.fds.get(dirfd)?;
-            return Ok(file.node().map_or_else(|| Target::File(file.clone()), Target::Node));
+            return Ok(file
+                .node()
+                .map_or_else(|| Target::File(file.clone()), Target::Node));
         }
-        let rules = Rules { follow: flags & linux::AT_SYMLINK_NOFOLLOW == 0, ..Rules::default() };
-        self.resolve(dirfd, path, rules)?.target.ok_or(Errno::ENOENT)
+        let rules = Rules {
+            follow: flags & linux::AT_SYMLINK_NOFOLLOW == 0,
+            ..Rules::default()
+        };
+        self.resolve(dirfd, path, rules)?
+            .target
+            .ok_or(Errno::ENOENT)
     }
 
     /// The absolute path of a directory or file, when one leads to it.
@@ -174,7 +195,9 @@ impl Vfs {
 
     /// What `/proc/self/fd/N` shows for `file`.
     pub fn describe(&self, file: &OpenFile) -> Vec<u8> {
-        let Some(node) = file.node() else { return file.object().label() };
+        let Some(node) = file.node() else {
+            return file.object().label();
+        };
         if let Some(path) = self.path_of(&node) {
             return path;
         }
@@ -195,14 +218,22 @@ impl Vfs {
 
     /// `open`, `openat`, `openat2` (without entering a descriptor). The answer may have to wait: [`FileLike::open_pending`].
     pub fn open(&self, dirfd: i32, path: &[u8], how: &OpenHow) -> Result<Rc<OpenFile>> {
-        let flags = if how.flags & linux::O_PATH != 0 { how.flags & PATH_FLAGS } else { how.flags };
+        let flags = if how.flags & linux::O_PATH != 0 {
+            how.flags & PATH_FLAGS
+        } else {
+            how.flags
+        };
         check_flags(flags)?;
         if flags & TMPFILE_BIT != 0 {
             return self.open_unnamed(dirfd, path, flags, how);
         }
         let exclusive = flags & (linux::O_CREAT | linux::O_EXCL) == linux::O_CREAT | linux::O_EXCL;
         let follow = flags & linux::O_NOFOLLOW == 0 && !exclusive;
-        let rules = Rules { follow, create: flags & linux::O_CREAT != 0, ..resolve_rules(how.resolve)? };
+        let rules = Rules {
+            follow,
+            create: flags & linux::O_CREAT != 0,
+            ..resolve_rules(how.resolve)?
+        };
         let found = self.resolve(dirfd, path, rules)?;
         match found.target {
             Some(_) if exclusive => Err(Errno::EEXIST),
@@ -213,16 +244,34 @@ impl Vfs {
     }
 
     fn open_new(&self, found: &Resolved, flags: u32, mode: u32) -> Result<Rc<OpenFile>> {
-        let Last::Name(name) = &found.last else { return Err(Errno::EISDIR) };
+        let Last::Name(name) = &found.last else {
+            return Err(Errno::EISDIR);
+        };
         self.may_change(&found.directory)?;
-        let node = found.directory.create(name, &self.new_node(&found.directory, FileType::Regular, mode))?;
+        let node = found.directory.create(
+            name,
+            &self.new_node(&found.directory, FileType::Regular, mode),
+        )?;
         self.describe_open(node, flags)
     }
 
     /// O_TMPFILE.
-    fn open_unnamed(&self, dirfd: i32, path: &[u8], flags: u32, how: &OpenHow) -> Result<Rc<OpenFile>> {
-        let rules = Rules { follow: flags & linux::O_NOFOLLOW == 0, ..resolve_rules(how.resolve)? };
-        let directory = self.resolve(dirfd, path, rules)?.target.ok_or(Errno::ENOENT)?.into_node()?;
+    fn open_unnamed(
+        &self,
+        dirfd: i32,
+        path: &[u8],
+        flags: u32,
+        how: &OpenHow,
+    ) -> Result<Rc<OpenFile>> {
+        let rules = Rules {
+            follow: flags & linux::O_NOFOLLOW == 0,
+            ..resolve_rules(how.resolve)?
+        };
+        let directory = self
+            .resolve(dirfd, path, rules)?
+            .target
+            .ok_or(Errno::ENOENT)?
+            .into_node()?;
         if directory.kind() != FileType::Directory {
             return Err(Errno::ENOTDIR);
         }
@@ -236,14 +285,22 @@ impl Vfs {
     fn open_target(&self, target: Target, flags: u32) -> Result<Rc<OpenFile>> {
         let node = match target {
             Target::Node(node) => node,
-            Target::File(file) if flags & linux::O_PATH != 0 => return Ok(OpenFile::new(file.object().clone(), flags)),
+            Target::File(file) if flags & linux::O_PATH != 0 => {
+                return Ok(OpenFile::new(file.object().clone(), flags));
+            }
             Target::File(_) if flags & linux::O_DIRECTORY != 0 => return Err(Errno::ENOTDIR),
             Target::File(file) => return Ok(OpenFile::new(file.object().reopen(flags)?, flags)),
         };
         let kind = node.kind();
         if flags & linux::O_DIRECTORY != 0 && kind != FileType::Directory {
-            let refused = kind == FileType::Symlink && flags & linux::O_PATH == 0 && flags & linux::O_NOFOLLOW == 0;
-            return Err(if refused { Errno::ELOOP } else { Errno::ENOTDIR });
+            let refused = kind == FileType::Symlink
+                && flags & linux::O_PATH == 0
+                && flags & linux::O_NOFOLLOW == 0;
+            return Err(if refused {
+                Errno::ELOOP
+            } else {
+                Errno::ENOTDIR
+            });
         }
         if flags & linux::O_PATH != 0 {
             return self.describe_open(node, flags);
@@ -251,8 +308,14 @@ impl Vfs {
         let writes = flags & linux::O_ACCMODE != linux::O_RDONLY;
         match kind {
             FileType::Symlink => return Err(Errno::ELOOP),
-            FileType::Directory if writes || flags & (linux::O_CREAT | linux::O_TRUNC) != 0 => return Err(Errno::EISDIR),
-            FileType::Regular if (writes || flags & linux::O_TRUNC != 0) && self.mounts.read_only(&*node) => return Err(Errno::EROFS),
+            FileType::Directory if writes || flags & (linux::O_CREAT | linux::O_TRUNC) != 0 => {
+                return Err(Errno::EISDIR);
+            }
+            FileType::Regular
+                if (writes || flags & linux::O_TRUNC != 0) && self.mounts.read_only(&*node) =>
+            {
+                return Err(Errno::EROFS);
+            }
             _ => {}
         }
         self.permit(&*node, wanted(flags))?;
@@ -271,15 +334,26 @@ impl Vfs {
             Some(object) => object,
             None => Plain::new(node, Vec::new()),
         };
-        Ok(OpenFile::with_locks(object, flags, Some(self.locks.clone())))
+        Ok(OpenFile::with_locks(
+            object,
+            flags,
+            Some(self.locks.clone()),
+        ))
     }
 
     fn special(&self, node: &Node, flags: u32) -> Result<Option<Rc<dyn FileLike>>> {
         if flags & linux::O_PATH != 0 {
             return Ok(None);
         }
-        if node.kind() == FileType::CharDevice && matches!(node.metadata().rdev, dev::TTY | dev::CONSOLE) {
-            let console = self.console.borrow().clone().filter(|console| console.is_tty()).ok_or(Errno::ENXIO)?;
+        if node.kind() == FileType::CharDevice
+            && matches!(node.metadata().rdev, dev::TTY | dev::CONSOLE)
+        {
+            let console = self
+                .console
+                .borrow()
+                .clone()
+                .filter(|console| console.is_tty())
+                .ok_or(Errno::ENXIO)?;
             return Ok(Some(console));
         }
         node.open(flags)
@@ -287,13 +361,23 @@ impl Vfs {
 
     /// `memfd_create`: a file in memory that takes seals when `sealable`.
     pub fn memfd(&self, name: &[u8], sealable: bool) -> Result<Rc<OpenFile>> {
-        let new = NewNode { kind: FileType::Regular, mode: 0o777, uid: self.cred.borrow().uid, gid: self.cred.borrow().gid, rdev: 0 };
+        let new = NewNode {
+            kind: FileType::Regular,
+            mode: 0o777,
+            uid: self.cred.borrow().uid,
+            gid: self.cred.borrow().gid,
+            rdev: 0,
+        };
         let node = self.memory.create_unnamed(&new, false)?;
         if sealable && let Some(node) = node.as_any().downcast_ref::<TmpNode>() {
             node.allow_seals(0);
         }
         let label = [b"/memfd:", name, b" (deleted)"].concat();
-        Ok(OpenFile::with_locks(Plain::new(node, label), linux::O_RDWR, Some(self.locks.clone())))
+        Ok(OpenFile::with_locks(
+            Plain::new(node, label),
+            linux::O_RDWR,
+            Some(self.locks.clone()),
+        ))
     }
 
     /// Whether names in `directory` may be added or removed.
@@ -316,7 +400,13 @@ impl Vfs {
                 mode |= linux::S_ISGID;
             }
         }
-        NewNode { kind, mode, uid: cred.uid, gid, rdev: 0 }
+        NewNode {
+            kind,
+            mode,
+            uid: cred.uid,
+            gid,
+            rdev: 0,
+        }
     }
 }
 
@@ -327,11 +417,20 @@ fn wanted(flags: u32) -> u32 {
         linux::O_WRONLY => cred::WRITE,
         _ => cred::READ | cred::WRITE,
     };
-    access | if flags & linux::O_TRUNC != 0 { cred::WRITE } else { 0 }
+    access
+        | if flags & linux::O_TRUNC != 0 {
+            cred::WRITE
+        } else {
+            0
+        }
 }
 
 fn check_flags(flags: u32) -> Result<()> {
-    if flags & TMPFILE_BIT != 0 && (flags & linux::O_DIRECTORY == 0 || flags & linux::O_ACCMODE == linux::O_RDONLY || flags & linux::O_CREAT != 0) {
+    if flags & TMPFILE_BIT != 0
+        && (flags & linux::O_DIRECTORY == 0
+            || flags & linux::O_ACCMODE == linux::O_RDONLY
+            || flags & linux::O_CREAT != 0)
+    {
         return Err(Errno::EINVAL);
     }
     if flags & (linux::O_CREAT | linux::O_DIRECTORY) == linux::O_CREAT | linux::O_DIRECTORY {

@@ -57,7 +57,10 @@ pub struct Ticket(u64);
 impl WaitQueue {
     /// An empty queue.
     pub const fn new() -> Self {
-        Self { entries: RefCell::new(Vec::new()), next: Cell::new(0) }
+        Self {
+            entries: RefCell::new(Vec::new()),
+            next: Cell::new(0),
+        }
     }
 
     /// Registers `listener` for changes of the bits in `mask` (ERR and HUP always count).
@@ -74,13 +77,20 @@ impl WaitQueue {
         let id = self.next.get();
         self.next.set(id + 1);
         let mask = mask | ready::ERR | ready::HUP;
-        self.entries.borrow_mut().push(Entry { id, mask, exclusive, listener: Rc::downgrade(listener) });
+        self.entries.borrow_mut().push(Entry {
+            id,
+            mask,
+            exclusive,
+            listener: Rc::downgrade(listener),
+        });
         Ticket(id)
     }
 
     /// Undoes a registration; nothing happens when it is gone already.
     pub fn remove(&self, ticket: Ticket) {
-        self.entries.borrow_mut().retain(|entry| entry.id != ticket.0);
+        self.entries
+            .borrow_mut()
+            .retain(|entry| entry.id != ticket.0);
     }
 
     /// True when nobody listens.
@@ -103,7 +113,9 @@ impl WaitQueue {
         let mut chosen = Vec::new();
         let mut turn = None;
         entries.retain(|entry| {
-            let Some(listener) = entry.listener.upgrade() else { return false };
+            let Some(listener) = entry.listener.upgrade() else {
+                return false;
+            };
             if entry.mask & mask != 0 && !(entry.exclusive && turn.is_some()) {
                 if entry.exclusive {
                     turn = Some(entry.id);

@@ -105,16 +105,32 @@ impl Walker<'_> {
         if path.len() >= PATH_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        let root = if rules.in_root { start.clone() } else { self.root.clone() };
-        let top = if rules.beneath { start.clone() } else { root.clone() };
+        let root = if rules.in_root {
+            start.clone()
+        } else {
+            self.root.clone()
+        };
+        let top = if rules.beneath {
+            start.clone()
+        } else {
+            root.clone()
+        };
         let mut rest: Cow<'_, [u8]> = Cow::Borrowed(path);
-        let mut state = State { at: start.clone(), links: 0 };
+        let mut state = State {
+            at: start.clone(),
+            links: 0,
+        };
         self.rewind(&mut state, &rest, &root, rules)?;
         loop {
             let (name, after) = split(&rest);
             if name.is_empty() {
                 let node = state.at;
-                return Ok(Resolved { directory: node.clone(), last: Last::Root, target: Some(Target::Node(node)), slash: false });
+                return Ok(Resolved {
+                    directory: node.clone(),
+                    last: Last::Root,
+                    target: Some(Target::Node(node)),
+                    slash: false,
+                });
             }
             let slash = after.first() == Some(&b'/');
             let tail = trim(after);
@@ -137,7 +153,12 @@ impl Walker<'_> {
             let found = self.step(&state.at, &last, &top, rules);
             let node = match found {
                 Err(Errno::ENOENT) if final_part => {
-                    return Ok(Resolved { directory: state.at, last, target: None, slash });
+                    return Ok(Resolved {
+                        directory: state.at,
+                        last,
+                        target: None,
+                        slash,
+                    });
                 }
                 Err(error) => return Err(error),
                 Ok(node) => node,
@@ -148,7 +169,12 @@ impl Walker<'_> {
                     if slash && node.kind() != FileType::Directory && !rules.parent {
                         return Err(Errno::ENOTDIR);
                     }
-                    return Ok(Resolved { directory: state.at, last, target: Some(Target::Node(node)), slash });
+                    return Ok(Resolved {
+                        directory: state.at,
+                        last,
+                        target: Some(Target::Node(node)),
+                        slash,
+                    });
                 }
                 let tail = tail.len();
                 let skip = rest.len() - tail;
@@ -170,8 +196,14 @@ impl Walker<'_> {
                     rest = Cow::Owned(joined);
                     self.rewind(&mut state, &rest, &root, rules)?;
                 }
-                Link::Node(_) | Link::File(_) if rules.no_magic || rules.beneath || rules.in_root => {
-                    return Err(if rules.no_magic { Errno::ELOOP } else { Errno::EXDEV });
+                Link::Node(_) | Link::File(_)
+                    if rules.no_magic || rules.beneath || rules.in_root =>
+                {
+                    return Err(if rules.no_magic {
+                        Errno::ELOOP
+                    } else {
+                        Errno::EXDEV
+                    });
                 }
                 Link::Node(node) if !final_part => {
                     state.at = node;
@@ -182,10 +214,22 @@ impl Walker<'_> {
                     if slash && node.kind() != FileType::Directory {
                         return Err(Errno::ENOTDIR);
                     }
-                    return Ok(Resolved { directory: state.at, last, target: Some(Target::Node(node)), slash });
+                    return Ok(Resolved {
+                        directory: state.at,
+                        last,
+                        target: Some(Target::Node(node)),
+                        slash,
+                    });
                 }
                 Link::File(_) if !final_part || slash => return Err(Errno::ENOTDIR),
-                Link::File(file) => return Ok(Resolved { directory: state.at, last, target: Some(Target::File(file)), slash }),
+                Link::File(file) => {
+                    return Ok(Resolved {
+                        directory: state.at,
+                        last,
+                        target: Some(Target::File(file)),
+                        slash,
+                    });
+                }
             }
         }
     }
@@ -209,7 +253,11 @@ impl Walker<'_> {
         let next = match part {
             Last::Dot | Last::Root => return Ok(at.clone()),
             Last::DotDot if inode::same(&**at, &**top) => {
-                return if rules.beneath { Err(Errno::EXDEV) } else { Ok(at.clone()) };
+                return if rules.beneath {
+                    Err(Errno::EXDEV)
+                } else {
+                    Ok(at.clone())
+                };
             }
             Last::DotDot if inode::same(&**at, &*self.root) => return Ok(at.clone()),
             Last::DotDot => self.mounts.parent(at),
@@ -227,7 +275,10 @@ impl Walker<'_> {
     /// Where `node` is, if it is still there.
     fn checked_place(&self, node: &Node) -> Option<(Node, inode::Name)> {
         let (parent, name) = node.place()?;
-        parent.lookup(&name).is_ok_and(|found| inode::same(&*found, &**node)).then_some((parent, name))
+        parent
+            .lookup(&name)
+            .is_ok_and(|found| inode::same(&*found, &**node))
+            .then_some((parent, name))
     }
 
     /// The absolute path of `node`, `None` when no path leads to it any more.

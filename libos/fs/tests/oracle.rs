@@ -42,25 +42,55 @@ enum Op {
 
 fn path() -> impl Strategy<Value = String> {
     let part = prop_oneof![8 => "[abc]", 1 => Just("..".to_string()), 1 => Just(".".to_string()), 1 => Just("l".to_string())];
-    (prop::collection::vec(part, 1..4), prop::bool::weighted(0.1)).prop_map(|(parts, slash)| parts.join("/") + if slash { "/" } else { "" })
+    (prop::collection::vec(part, 1..4), prop::bool::weighted(0.1))
+        .prop_map(|(parts, slash)| parts.join("/") + if slash { "/" } else { "" })
 }
 
 fn offset() -> impl Strategy<Value = u64> {
-    prop_oneof![0u64..100, 4000u64..4200, 0u64..20_000, Just(4096), Just(8192), 3_000_000u64..3_010_000]
+    prop_oneof![
+        0u64..100,
+        4000u64..4200,
+        0u64..20_000,
+        Just(4096),
+        Just(8192),
+        3_000_000u64..3_010_000
+    ]
 }
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![prop::collection::vec(any::<u8>(), 0..50), (1usize..9000, any::<u8>()).prop_map(|(len, byte)| vec![byte; len])]
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..50),
+        (1usize..9000, any::<u8>()).prop_map(|(len, byte)| vec![byte; len])
+    ]
 }
 
 fn open_flags() -> impl Strategy<Value = u32> {
-    let bits = [linux::O_EXCL, linux::O_TRUNC, linux::O_NOFOLLOW, linux::O_CREAT, linux::O_PATH];
-    let access = prop_oneof![Just(linux::O_RDONLY), Just(linux::O_WRONLY), Just(linux::O_RDWR)];
-    (prop::sample::subsequence(bits.to_vec(), 0..4), access, prop::bool::weighted(0.1)).prop_map(|(bits, access, directory)| {
-        let flags = bits.iter().fold(access, |flags, bit| flags | bit);
-        // O_CREAT | O_DIRECTORY changed its meaning in Linux 6.4: not asked.
-        if directory && flags & linux::O_CREAT == 0 { flags | linux::O_DIRECTORY } else { flags }
-    })
+    let bits = [
+        linux::O_EXCL,
+        linux::O_TRUNC,
+        linux::O_NOFOLLOW,
+        linux::O_CREAT,
+        linux::O_PATH,
+    ];
+    let access = prop_oneof![
+        Just(linux::O_RDONLY),
+        Just(linux::O_WRONLY),
+        Just(linux::O_RDWR)
+    ];
+    (
+        prop::sample::subsequence(bits.to_vec(), 0..4),
+        access,
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(|(bits, access, directory)| {
+            let flags = bits.iter().fold(access, |flags, bit| flags | bit);
+            // O_CREAT | O_DIRECTORY changed its meaning in Linux 6.4: not asked.
+            if directory && flags & linux::O_CREAT == 0 {
+                flags | linux::O_DIRECTORY
+            } else {
+                flags
+            }
+        })
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -93,46 +123,93 @@ fn op() -> impl Strategy<Value = Op> {
 type Answer = Result<String, i32>;
 
 fn ours<T: std::fmt::Debug>(result: unik_fs::Result<T>) -> Answer {
-    result.map(|value| format!("{value:?}")).map_err(|Errno(number)| number)
+    result
+        .map(|value| format!("{value:?}"))
+        .map_err(|Errno(number)| number)
 }
 
 fn theirs<T: std::fmt::Debug>(result: rustix::io::Result<T>) -> Answer {
-    result.map(|value| format!("{value:?}")).map_err(rustix::io::Errno::raw_os_error)
+    result
+        .map(|value| format!("{value:?}"))
+        .map_err(rustix::io::Errno::raw_os_error)
 }
 
 /// What `stat` must agree on: kind and permissions, links, size (of directories sizes differ), blocks.
 fn shape(mode: u32, nlink: u64, size: u64, blocks: u64) -> (u32, u64, u64, u64) {
     let directory = mode & linux::S_IFMT == linux::S_IFDIR;
     let file = mode & linux::S_IFMT == linux::S_IFREG;
-    (mode, nlink, if directory { 0 } else { size }, if file { blocks } else { 0 })
+    (
+        mode,
+        nlink,
+        if directory { 0 } else { size },
+        if file { blocks } else { 0 },
+    )
 }
 
 fn on_ours(vfs: &Vfs, op: &Op) -> Answer {
     let at = |path: &str| format!("{DEEP}/{path}").into_bytes();
-    let opened = |path: &str, flags| vfs.open(AT_FDCWD, &at(path), &OpenHow { flags, mode: 0o666, resolve: 0 });
+    let opened = |path: &str, flags| {
+        vfs.open(
+            AT_FDCWD,
+            &at(path),
+            &OpenHow {
+                flags,
+                mode: 0o666,
+                resolve: 0,
+            },
+        )
+    };
     match op {
         Op::Create(path, flags) => ours(opened(path, *flags).map(drop)),
         Op::Mkdir(path) => ours(vfs.mkdir(AT_FDCWD, &at(path), 0o777)),
         Op::Symlink(target, path) => ours(vfs.symlink(target.as_bytes(), AT_FDCWD, &at(path))),
-        Op::Link(old, new, follow) => {
-            ours(vfs.link((AT_FDCWD, &at(old)), (AT_FDCWD, &at(new)), if *follow { linux::AT_SYMLINK_FOLLOW } else { 0 }))
-        }
+        Op::Link(old, new, follow) => ours(vfs.link(
+            (AT_FDCWD, &at(old)),
+            (AT_FDCWD, &at(new)),
+            if *follow { linux::AT_SYMLINK_FOLLOW } else { 0 },
+        )),
         Op::Unlink(path) => ours(vfs.unlink(AT_FDCWD, &at(path), 0)),
         Op::Rmdir(path) => ours(vfs.unlink(AT_FDCWD, &at(path), linux::AT_REMOVEDIR)),
-        Op::Rename(old, new, flags) => ours(vfs.rename((AT_FDCWD, &at(old)), (AT_FDCWD, &at(new)), *flags)),
-        Op::Write(path, offset, data) => ours(opened(path, linux::O_RDWR).and_then(|file| file.write_at(*offset as i64, data))),
-        Op::Append(path, data) => ours(opened(path, linux::O_WRONLY | linux::O_APPEND).and_then(|file| file.write_at(0, data))),
+        Op::Rename(old, new, flags) => {
+            ours(vfs.rename((AT_FDCWD, &at(old)), (AT_FDCWD, &at(new)), *flags))
+        }
+        Op::Write(path, offset, data) => {
+            ours(opened(path, linux::O_RDWR).and_then(|file| file.write_at(*offset as i64, data)))
+        }
+        Op::Append(path, data) => ours(
+            opened(path, linux::O_WRONLY | linux::O_APPEND).and_then(|file| file.write_at(0, data)),
+        ),
         Op::Truncate(path, size) => ours(vfs.truncate(&at(path), *size as i64)),
         Op::Punch(path, offset, len) => ours(opened(path, linux::O_RDWR).and_then(|file| {
             let node = file.node().ok_or(Errno::EBADF)?;
-            if *len == 0 { Err(Errno::EINVAL) } else { node.fallocate(Allocate::PunchHole, *offset, *len) }
+            if *len == 0 {
+                Err(Errno::EINVAL)
+            } else {
+                node.fallocate(Allocate::PunchHole, *offset, *len)
+            }
         })),
-        Op::Reserve(path, offset, len, keep_size) => ours(opened(path, linux::O_RDWR).and_then(|file| {
-            let node = file.node().ok_or(Errno::EBADF)?;
-            if *len == 0 { Err(Errno::EINVAL) } else { node.fallocate(Allocate::Reserve { keep_size: *keep_size }, *offset, *len) }
-        })),
+        Op::Reserve(path, offset, len, keep_size) => {
+            ours(opened(path, linux::O_RDWR).and_then(|file| {
+                let node = file.node().ok_or(Errno::EBADF)?;
+                if *len == 0 {
+                    Err(Errno::EINVAL)
+                } else {
+                    node.fallocate(
+                        Allocate::Reserve {
+                            keep_size: *keep_size,
+                        },
+                        *offset,
+                        *len,
+                    )
+                }
+            }))
+        }
         Op::SeekData(path, offset, data) => {
-            let whence = if *data { linux::SEEK_DATA } else { linux::SEEK_HOLE };
+            let whence = if *data {
+                linux::SEEK_DATA
+            } else {
+                linux::SEEK_HOLE
+            };
             ours(opened(path, linux::O_RDONLY).and_then(|file| file.seek(*offset as i64, whence)))
         }
         Op::Read(path, offset, len) => ours(opened(path, linux::O_RDONLY).and_then(|file| {
@@ -143,11 +220,24 @@ fn on_ours(vfs: &Vfs, op: &Op) -> Answer {
         })),
         Op::Chmod(path, mode) => ours(vfs.chmod(AT_FDCWD, &at(path), *mode, 0)),
         Op::Stat(path, follow) => {
-            let flags = if *follow { 0 } else { linux::AT_SYMLINK_NOFOLLOW };
-            ours(vfs.stat(AT_FDCWD, &at(path), flags).map(|meta| shape(meta.mode, meta.nlink, meta.size, meta.blocks)))
+            let flags = if *follow {
+                0
+            } else {
+                linux::AT_SYMLINK_NOFOLLOW
+            };
+            ours(
+                vfs.stat(AT_FDCWD, &at(path), flags)
+                    .map(|meta| shape(meta.mode, meta.nlink, meta.size, meta.blocks)),
+            )
         }
-        Op::Readlink(path) => ours(vfs.readlink(AT_FDCWD, &at(path)).map(|text| String::from_utf8(text).unwrap())),
-        Op::List(path) => ours(opened(path, linux::O_RDONLY | linux::O_DIRECTORY).map(|_| names(vfs, &format!("{DEEP}/{path}")))),
+        Op::Readlink(path) => ours(
+            vfs.readlink(AT_FDCWD, &at(path))
+                .map(|text| String::from_utf8(text).unwrap()),
+        ),
+        Op::List(path) => ours(
+            opened(path, linux::O_RDONLY | linux::O_DIRECTORY)
+                .map(|_| names(vfs, &format!("{DEEP}/{path}"))),
+        ),
         Op::Access(path, want) => ours(vfs.access(AT_FDCWD, &at(path), *want, 0)),
     }
 }
@@ -155,33 +245,67 @@ fn on_ours(vfs: &Vfs, op: &Op) -> Answer {
 fn on_host(root: &Path, op: &Op) -> Answer {
     // Joined as text: the standard library's joining would drop trailing slashes and dots.
     let at = |path: &str| PathBuf::from(format!("{}/{path}", root.display()));
-    let opened = |path: &str, flags: u32| host::open(at(path), host::OFlags::from_bits_retain(flags), host::Mode::from_raw_mode(0o666));
+    let opened = |path: &str, flags: u32| {
+        host::open(
+            at(path),
+            host::OFlags::from_bits_retain(flags),
+            host::Mode::from_raw_mode(0o666),
+        )
+    };
     match op {
         Op::Create(path, flags) => theirs(opened(path, *flags).map(drop)),
         Op::Mkdir(path) => theirs(host::mkdir(at(path), host::Mode::from_raw_mode(0o777))),
         Op::Symlink(target, path) => theirs(host::symlink(target.as_str(), at(path))),
         Op::Link(old, new, follow) => {
-            let flags = if *follow { host::AtFlags::SYMLINK_FOLLOW } else { host::AtFlags::empty() };
+            let flags = if *follow {
+                host::AtFlags::SYMLINK_FOLLOW
+            } else {
+                host::AtFlags::empty()
+            };
             theirs(host::linkat(host::CWD, at(old), host::CWD, at(new), flags))
         }
         Op::Unlink(path) => theirs(host::unlink(at(path))),
         Op::Rmdir(path) => theirs(host::rmdir(at(path))),
-        Op::Rename(old, new, flags) => {
-            theirs(host::renameat_with(host::CWD, at(old), host::CWD, at(new), host::RenameFlags::from_bits_retain(*flags)))
-        }
-        Op::Write(path, offset, data) => theirs(opened(path, linux::O_RDWR).and_then(|file| rustix::io::pwrite(file, data, *offset))),
-        Op::Append(path, data) => theirs(opened(path, linux::O_WRONLY | linux::O_APPEND).and_then(|file| rustix::io::pwrite(file, data, 0))),
-        Op::Truncate(path, size) => theirs(truncate(&at(path), *size)),
-        Op::Punch(path, offset, len) => theirs(
-            opened(path, linux::O_RDWR)
-                .and_then(|file| host::fallocate(file, host::FallocateFlags::PUNCH_HOLE | host::FallocateFlags::KEEP_SIZE, *offset, *len)),
+        Op::Rename(old, new, flags) => theirs(host::renameat_with(
+            host::CWD,
+            at(old),
+            host::CWD,
+            at(new),
+            host::RenameFlags::from_bits_retain(*flags),
+        )),
+        Op::Write(path, offset, data) => theirs(
+            opened(path, linux::O_RDWR).and_then(|file| rustix::io::pwrite(file, data, *offset)),
         ),
+        Op::Append(path, data) => theirs(
+            opened(path, linux::O_WRONLY | linux::O_APPEND)
+                .and_then(|file| rustix::io::pwrite(file, data, 0)),
+        ),
+        Op::Truncate(path, size) => theirs(truncate(&at(path), *size)),
+        Op::Punch(path, offset, len) => theirs(opened(path, linux::O_RDWR).and_then(|file| {
+            host::fallocate(
+                file,
+                host::FallocateFlags::PUNCH_HOLE | host::FallocateFlags::KEEP_SIZE,
+                *offset,
+                *len,
+            )
+        })),
         Op::Reserve(path, offset, len, keep_size) => {
-            let flags = if *keep_size { host::FallocateFlags::KEEP_SIZE } else { host::FallocateFlags::empty() };
-            theirs(opened(path, linux::O_RDWR).and_then(|file| host::fallocate(file, flags, *offset, *len)))
+            let flags = if *keep_size {
+                host::FallocateFlags::KEEP_SIZE
+            } else {
+                host::FallocateFlags::empty()
+            };
+            theirs(
+                opened(path, linux::O_RDWR)
+                    .and_then(|file| host::fallocate(file, flags, *offset, *len)),
+            )
         }
         Op::SeekData(path, offset, data) => {
-            let from = if *data { host::SeekFrom::Data(*offset) } else { host::SeekFrom::Hole(*offset) };
+            let from = if *data {
+                host::SeekFrom::Data(*offset)
+            } else {
+                host::SeekFrom::Hole(*offset)
+            };
             theirs(opened(path, linux::O_RDONLY).and_then(|file| host::seek(file, from)))
         }
         Op::Read(path, offset, len) => theirs(opened(path, linux::O_RDONLY).and_then(|file| {
@@ -191,17 +315,35 @@ fn on_host(root: &Path, op: &Op) -> Answer {
             Ok(out)
         })),
         Op::Chmod(path, mode) => theirs(host::chmod(at(path), host::Mode::from_raw_mode(*mode))),
-        Op::Stat(path, follow) => theirs((if *follow { host::stat(at(path)) } else { host::lstat(at(path)) }).map(|meta| {
-            shape(meta.st_mode, meta.st_nlink, meta.st_size as u64, meta.st_blocks as u64)
-        })),
-        Op::Readlink(path) => theirs(host::readlink(at(path), Vec::new()).map(|text| text.into_string().unwrap())),
-        Op::List(path) => theirs(opened(path, linux::O_RDONLY | linux::O_DIRECTORY).map(|file| {
-            let mut names: Vec<String> =
-                host::Dir::read_from(file).unwrap().map(|entry| entry.unwrap().file_name().to_str().unwrap().to_string()).collect();
-            names.retain(|name| name != "." && name != "..");
-            names.sort();
-            names
-        })),
+        Op::Stat(path, follow) => theirs(
+            (if *follow {
+                host::stat(at(path))
+            } else {
+                host::lstat(at(path))
+            })
+            .map(|meta| {
+                shape(
+                    meta.st_mode,
+                    meta.st_nlink,
+                    meta.st_size as u64,
+                    meta.st_blocks as u64,
+                )
+            }),
+        ),
+        Op::Readlink(path) => {
+            theirs(host::readlink(at(path), Vec::new()).map(|text| text.into_string().unwrap()))
+        }
+        Op::List(path) => theirs(
+            opened(path, linux::O_RDONLY | linux::O_DIRECTORY).map(|file| {
+                let mut names: Vec<String> = host::Dir::read_from(file)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().file_name().to_str().unwrap().to_string())
+                    .collect();
+                names.retain(|name| name != "." && name != "..");
+                names.sort();
+                names
+            }),
+        ),
         Op::Access(path, want) => theirs(host::accessat(
             host::CWD,
             at(path),
@@ -216,7 +358,10 @@ fn truncate(path: &Path, size: u64) -> rustix::io::Result<()> {
     let meta = host::stat(path)?;
     match meta.st_mode & linux::S_IFMT {
         linux::S_IFDIR => Err(rustix::io::Errno::ISDIR),
-        _ => host::ftruncate(host::open(path, host::OFlags::WRONLY, host::Mode::empty())?, size),
+        _ => host::ftruncate(
+            host::open(path, host::OFlags::WRONLY, host::Mode::empty())?,
+            size,
+        ),
     }
 }
 
@@ -226,7 +371,8 @@ const DEEP: &str = "/d/d/d/d/d/d/d/d/d/d/d/d/tmp";
 /// A fresh directory of the host's tmpfs.
 fn oracle() -> Option<(tempfile::TempDir, PathBuf)> {
     let shm = Path::new("/dev/shm");
-    let is_tmpfs = rustix::fs::statfs(shm).is_ok_and(|figures| figures.f_type as u64 == unik_fs::tmpfs::TMPFS_MAGIC);
+    let is_tmpfs = rustix::fs::statfs(shm)
+        .is_ok_and(|figures| figures.f_type as u64 == unik_fs::tmpfs::TMPFS_MAGIC);
     if !is_tmpfs || !rustix::process::geteuid().is_root() {
         eprintln!("skipped: needs a tmpfs at /dev/shm and root");
         return None;
@@ -242,7 +388,12 @@ fn fresh() -> (Rc<Vfs>, Rc<Machine>) {
     let (vfs, machine) = vfs_over(&[]);
     let parts: Vec<&str> = DEEP.split('/').skip(1).collect();
     for n in 1..=parts.len() {
-        vfs.mkdir(AT_FDCWD, format!("/{}", parts[..n].join("/")).as_bytes(), 0o755).unwrap();
+        vfs.mkdir(
+            AT_FDCWD,
+            format!("/{}", parts[..n].join("/")).as_bytes(),
+            0o755,
+        )
+        .unwrap();
     }
     (vfs, machine)
 }
@@ -251,7 +402,17 @@ fn contents(vfs: &Vfs, root: &Path, directory: &str, all: &mut BTreeMap<String, 
     for name in names(vfs, &format!("{DEEP}/{directory}")) {
         let path = format!("{directory}{name}");
         let stat = Op::Stat(path.clone(), false);
-        let read = if vfs.stat(AT_FDCWD, format!("{DEEP}/{path}").as_bytes(), linux::AT_SYMLINK_NOFOLLOW).unwrap().mode & linux::S_IFMT == linux::S_IFDIR {
+        let read = if vfs
+            .stat(
+                AT_FDCWD,
+                format!("{DEEP}/{path}").as_bytes(),
+                linux::AT_SYMLINK_NOFOLLOW,
+            )
+            .unwrap()
+            .mode
+            & linux::S_IFMT
+            == linux::S_IFDIR
+        {
             contents(vfs, root, &format!("{path}/"), all);
             Op::List(path.clone())
         } else {
@@ -300,13 +461,21 @@ proptest! {
 
 /// Linux's tmpfs shows reserved pages that were never written as holes; ours shows data. Both are allowed: not asked.
 fn askable(ops: &[Op]) -> impl Iterator<Item = (usize, &Op)> {
-    let reserved = ops.iter().position(|op| matches!(op, Op::Reserve(..))).unwrap_or(ops.len());
-    ops.iter().enumerate().filter(move |(n, op)| *n < reserved || !matches!(op, Op::SeekData(..)))
+    let reserved = ops
+        .iter()
+        .position(|op| matches!(op, Op::Reserve(..)))
+        .unwrap_or(ops.len());
+    ops.iter()
+        .enumerate()
+        .filter(move |(n, op)| *n < reserved || !matches!(op, Op::SeekData(..)))
 }
 
 /// How many random sequences: `PROPTEST_CASES`, or a number that takes a few seconds.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(400)
 }
 
 fn file_op() -> impl Strategy<Value = Op> {
@@ -346,7 +515,12 @@ fn space_ends_with_enospc_and_a_short_write() {
     assert_eq!(file.write(&[1; 10]), Err(Errno::ENOSPC));
     assert_eq!(file.write_at(100, &[2; 10]), Ok(10));
     assert_eq!(file.metadata().size, 8192);
-    assert_eq!(file.node().unwrap().fallocate(Allocate::Reserve { keep_size: false }, 0, 9000), Err(Errno::ENOSPC));
+    assert_eq!(
+        file.node()
+            .unwrap()
+            .fallocate(Allocate::Reserve { keep_size: false }, 0, 9000),
+        Err(Errno::ENOSPC)
+    );
     vfs.ftruncate(fd, 0).unwrap();
     assert_eq!(file.seek(0, linux::SEEK_SET), Ok(0));
     assert_eq!(file.write(&[1; 5000]), Ok(5000));

@@ -24,7 +24,11 @@ fn packed() -> &'static [u8] {
 #[test]
 fn packed_files_are_read_in_place() {
     let (vfs, machine) = vfs_over(packed());
-    assert_eq!(machine.live.get(), 0, "nothing is made before somebody looks");
+    assert_eq!(
+        machine.live.get(),
+        0,
+        "nothing is made before somebody looks"
+    );
     vfs.stat(AT_FDCWD, b"/", 0).unwrap();
     let before = machine.live.get();
     assert_eq!(get(&vfs, "/data/b.txt").unwrap(), b"bravo");
@@ -36,7 +40,10 @@ fn packed_files_are_read_in_place() {
     assert_eq!(machine.live.get(), before);
     let meta = vfs.stat(AT_FDCWD, b"/data", 0).unwrap();
     assert_eq!((meta.mode, meta.nlink), (0o040_755, 3));
-    assert_eq!(vfs.stat(AT_FDCWD, b"/data/a/deep", 0).unwrap().mtime.sec, 1_700_000_000);
+    assert_eq!(
+        vfs.stat(AT_FDCWD, b"/data/a/deep", 0).unwrap().mtime.sec,
+        1_700_000_000
+    );
 }
 
 #[test]
@@ -63,11 +70,21 @@ fn writing_a_packed_file_copies_only_its_page() {
 #[test]
 fn packed_pages_can_be_mapped_in_place() {
     let (vfs, _) = vfs_over(packed());
-    let node = vfs.find(AT_FDCWD, b"/data/big", 0).unwrap().into_node().unwrap();
+    let node = vfs
+        .find(AT_FDCWD, b"/data/big", 0)
+        .unwrap()
+        .into_node()
+        .unwrap();
     assert!(matches!(node.map_page(0, false), Ok(PageRef::Packed(page)) if page.len() == 4096));
-    assert!(matches!(node.map_page(2, false), Ok(PageRef::Frame(_))), "the last page must not show what follows it in the archive");
+    assert!(
+        matches!(node.map_page(2, false), Ok(PageRef::Frame(_))),
+        "the last page must not show what follows it in the archive"
+    );
     assert!(matches!(node.map_page(0, true), Ok(PageRef::Frame(_))));
-    assert!(matches!(node.map_page(0, false), Ok(PageRef::Frame(_))), "a shared mapping and a private one see the same page");
+    assert!(
+        matches!(node.map_page(0, false), Ok(PageRef::Frame(_))),
+        "a shared mapping and a private one see the same page"
+    );
     assert_eq!(node.map_page(3, false).unwrap_err(), Errno::EINVAL);
 }
 
@@ -76,7 +93,14 @@ fn mappings_are_told_when_pages_change_under_them() {
     let (vfs, machine) = vfs_over(packed());
     let fd = open(&vfs, "/data/big", linux::O_RDWR).unwrap();
     let file = vfs.fds.get(fd).unwrap();
-    let told = || machine.unmapped.take().into_iter().map(|pages| (pages.start, pages.end)).collect::<Vec<_>>();
+    let told = || {
+        machine
+            .unmapped
+            .take()
+            .into_iter()
+            .map(|pages| (pages.start, pages.end))
+            .collect::<Vec<_>>()
+    };
     file.write_at(4000, &[1; 200]).unwrap();
     assert_eq!(told(), [(0, 2)]);
     file.write_at(4000, &[1; 200]).unwrap();
@@ -85,7 +109,10 @@ fn mappings_are_told_when_pages_change_under_them() {
     assert_eq!(told(), [(2, 3)]);
     vfs.ftruncate(fd, 20_000).unwrap();
     assert_eq!(told(), []);
-    file.node().unwrap().fallocate(unik_fs::inode::Allocate::PunchHole, 100, 8000).unwrap();
+    file.node()
+        .unwrap()
+        .fallocate(unik_fs::inode::Allocate::PunchHole, 100, 8000)
+        .unwrap();
     assert_eq!(told(), [(0, 2)]);
 }
 
@@ -98,24 +125,34 @@ fn packed_names_can_be_removed_renamed_and_made_again() {
     put(&vfs, "/data/b.txt", b"new");
     assert_eq!(names(&vfs, "/data"), ["a", "a.x", "b.txt", "big", "link"]);
     assert_eq!(get(&vfs, "/data/b.txt").unwrap(), b"new");
-    vfs.rename((AT_FDCWD, b"/data"), (AT_FDCWD, b"/tmp/moved"), 0).unwrap();
+    vfs.rename((AT_FDCWD, b"/data"), (AT_FDCWD, b"/tmp/moved"), 0)
+        .unwrap();
     assert_eq!(get(&vfs, "/tmp/moved/a/deep").unwrap(), b"deep");
     assert_eq!(vfs.stat(AT_FDCWD, b"/data", 0), Err(Errno::ENOENT));
     assert!(!names(&vfs, "/").contains(&"data".to_string()));
-    assert_eq!(vfs.unlink(AT_FDCWD, b"/tmp/moved", linux::AT_REMOVEDIR), Err(Errno::ENOTEMPTY));
+    assert_eq!(
+        vfs.unlink(AT_FDCWD, b"/tmp/moved", linux::AT_REMOVEDIR),
+        Err(Errno::ENOTEMPTY)
+    );
     vfs.mkdir(AT_FDCWD, b"/data", 0o755).unwrap();
     assert_eq!(names(&vfs, "/data"), Vec::<String>::new());
 }
 
 #[test]
 fn packed_hard_links_are_one_file() {
-    let mut records = vec![record("x/one", 0o100_644, b""), record("x/two", 0o100_644, b"shared")];
+    let mut records = vec![
+        record("x/one", 0o100_644, b""),
+        record("x/two", 0o100_644, b"shared"),
+    ];
     for record in &mut records {
         record.ino = 7;
         record.nlink = 2;
     }
     let (vfs, _) = vfs_over(archive(&records));
-    let (one, two) = (vfs.stat(AT_FDCWD, b"/x/one", 0).unwrap(), vfs.stat(AT_FDCWD, b"/x/two", 0).unwrap());
+    let (one, two) = (
+        vfs.stat(AT_FDCWD, b"/x/one", 0).unwrap(),
+        vfs.stat(AT_FDCWD, b"/x/two", 0).unwrap(),
+    );
     assert_eq!((one.ino, one.nlink, one.size), (two.ino, 2, 6));
     put(&vfs, "/x/one", b"changed");
     assert_eq!(get(&vfs, "/x/two").unwrap(), b"changed");
@@ -135,7 +172,11 @@ fn listing_goes_on_while_names_come_and_go() {
         if used == 0 {
             break;
         }
-        let name: String = buffer[19..].iter().take_while(|b| **b != 0).map(|b| *b as char).collect();
+        let name: String = buffer[19..]
+            .iter()
+            .take_while(|b| **b != 0)
+            .map(|b| *b as char)
+            .collect();
         if !name.starts_with('.') {
             let path = format!("/data/{name}");
             if name != "a" {
@@ -174,18 +215,37 @@ fn devices_answer() {
     assert_ne!(bytes, [0; 100]);
     assert_eq!(vfs.stat(AT_FDCWD, b"/dev/null", 0).unwrap().rdev, 0x103);
     assert_eq!(open(&vfs, "/dev/tty", linux::O_RDWR), Err(Errno::ENXIO));
-    assert_eq!(vfs.readlink(AT_FDCWD, b"/dev/stdout").unwrap(), b"/proc/self/fd/1");
+    assert_eq!(
+        vfs.readlink(AT_FDCWD, b"/dev/stdout").unwrap(),
+        b"/proc/self/fd/1"
+    );
     put(&vfs, "/dev/shm/segment", b"shared");
-    assert_ne!(vfs.stat(AT_FDCWD, b"/dev/shm", 0).unwrap().dev, vfs.stat(AT_FDCWD, b"/dev", 0).unwrap().dev);
-    assert_eq!(vfs.find(AT_FDCWD, b"/dev/shm/../null", 0).unwrap().into_node().unwrap().ino(), vfs.stat(AT_FDCWD, b"/dev/null", 0).unwrap().ino);
-    assert_eq!(vfs.unlink(AT_FDCWD, b"/dev", linux::AT_REMOVEDIR), Err(Errno::EBUSY));
+    assert_ne!(
+        vfs.stat(AT_FDCWD, b"/dev/shm", 0).unwrap().dev,
+        vfs.stat(AT_FDCWD, b"/dev", 0).unwrap().dev
+    );
+    assert_eq!(
+        vfs.find(AT_FDCWD, b"/dev/shm/../null", 0)
+            .unwrap()
+            .into_node()
+            .unwrap()
+            .ino(),
+        vfs.stat(AT_FDCWD, b"/dev/null", 0).unwrap().ino
+    );
+    assert_eq!(
+        vfs.unlink(AT_FDCWD, b"/dev", linux::AT_REMOVEDIR),
+        Err(Errno::EBUSY)
+    );
 }
 
 #[test]
 fn small_files_of_etc_are_made_only_when_missing() {
     let vfs = vfs();
     assert_eq!(get(&vfs, "/etc/hostname").unwrap(), b"box\n");
-    assert_eq!(get(&vfs, "/etc/resolv.conf").unwrap(), b"nameserver 10.0.2.3\n");
+    assert_eq!(
+        get(&vfs, "/etc/resolv.conf").unwrap(),
+        b"nameserver 10.0.2.3\n"
+    );
     assert_eq!(&get(&vfs, "/etc/localtime").unwrap()[..4], b"TZif");
     assert_eq!(vfs.stat(AT_FDCWD, b"/tmp", 0).unwrap().mode, 0o041_777);
     put(&vfs, "/etc/hostname", b"changed\n");

@@ -197,7 +197,11 @@ impl Warmer {
         let target = unsafe {
             let whole = len.next_multiple_of(HUGE_PAGE);
             if host_range(&self.regions, gpa, whole).is_ok() {
-                let _ = libc::madvise(host as *mut libc::c_void, whole as usize, libc::MADV_HUGEPAGE);
+                let _ = libc::madvise(
+                    host as *mut libc::c_void,
+                    whole as usize,
+                    libc::MADV_HUGEPAGE,
+                );
             }
             std::slice::from_raw_parts_mut(host as *mut u8, len as usize)
         };

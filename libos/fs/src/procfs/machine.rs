@@ -84,7 +84,10 @@ fixed! {
 
 /// `/proc/sys/fs/file-nr`.
 pub fn file_nr(fs: &ProcFs, _: u32) -> Text {
-    line(format!("{}\t0\t9223372036854775807", fs.vfs()?.fds.open_fds().len()))
+    line(format!(
+        "{}\t0\t9223372036854775807",
+        fs.vfs()?.fds.open_fds().len()
+    ))
 }
 
 /// `/proc/sys/kernel/hostname`.
@@ -95,7 +98,11 @@ pub fn hostname(fs: &ProcFs, _: u32) -> Text {
 /// Writing it.
 pub fn set_hostname(fs: &ProcFs, _: u32, text: &[u8]) -> Result<()> {
     let name = text.split(|&b| b == b'\n').next().unwrap_or(&[]);
-    if name.len() > 64 { Err(Errno::EINVAL) } else { fs.source.set_hostname(name) }
+    if name.len() > 64 {
+        Err(Errno::EINVAL)
+    } else {
+        fs.source.set_hostname(name)
+    }
 }
 
 /// `uname -r`.
@@ -111,7 +118,10 @@ pub fn kernel_version(fs: &ProcFs, _: u32) -> Text {
 /// `/proc/version`.
 pub fn version(fs: &ProcFs, _: u32) -> Text {
     let uname = fs.source.uname();
-    line(format!("Linux version {} (unik@unik) (rustc) {}", uname.release, uname.version))
+    line(format!(
+        "Linux version {} (unik@unik) (rustc) {}",
+        uname.release, uname.version
+    ))
 }
 
 /// One value for this boot.
@@ -131,7 +141,9 @@ pub fn self_link(fs: &ProcFs) -> Result<Link> {
 
 /// `/proc/thread-self`.
 pub fn thread_self_link(fs: &ProcFs) -> Result<Link> {
-    Ok(Link::Path(format!("{}/task/{}", fs.source.pid(), fs.source.tid()).into_bytes()))
+    Ok(Link::Path(
+        format!("{}/task/{}", fs.source.pid(), fs.source.tid()).into_bytes(),
+    ))
 }
 
 /// `/proc/mounts`.
@@ -142,7 +154,11 @@ pub fn mounts_link(_: &ProcFs) -> Result<Link> {
 /// Processors as `0-3`.
 pub fn cpu_list(fs: &ProcFs, _: u32) -> Text {
     let count = fs.source.machine().cpus.len();
-    line(if count > 1 { format!("0-{}", count - 1) } else { "0".to_string() })
+    line(if count > 1 {
+        format!("0-{}", count - 1)
+    } else {
+        "0".to_string()
+    })
 }
 
 /// `/proc/cpuinfo`.
@@ -210,17 +226,25 @@ pub fn meminfo(fs: &ProcFs, _: u32) -> Text {
 }
 
 fn cpu_row(label: &str, times: CpuTimes) -> String {
-    format!("{label} {} 0 {} {} 0 0 0 0 0 0\n", times.user / TICK, times.system / TICK, times.idle / TICK)
+    format!(
+        "{label} {} 0 {} {} 0 0 0 0 0 0\n",
+        times.user / TICK,
+        times.system / TICK,
+        times.idle / TICK
+    )
 }
 
 /// `/proc/stat`.
 pub fn stat(fs: &ProcFs, _: u32) -> Text {
     let machine = fs.source.machine();
-    let sum = machine.cpus.iter().fold(CpuTimes::default(), |sum, cpu| CpuTimes {
-        user: sum.user + cpu.user,
-        system: sum.system + cpu.system,
-        idle: sum.idle + cpu.idle,
-    });
+    let sum = machine
+        .cpus
+        .iter()
+        .fold(CpuTimes::default(), |sum, cpu| CpuTimes {
+            user: sum.user + cpu.user,
+            system: sum.system + cpu.system,
+            idle: sum.idle + cpu.idle,
+        });
     let mut text = cpu_row("cpu ", sum);
     for (n, times) in machine.cpus.iter().enumerate() {
         text += &cpu_row(&format!("cpu{n}"), *times);
@@ -248,6 +272,12 @@ pub fn loadavg(fs: &ProcFs, _: u32) -> Text {
     let machine = fs.source.machine();
     let threads = fs.source.threads();
     let last = threads.iter().map(|thread| thread.tid).max().unwrap_or(1);
-    let [one, five, fifteen] = machine.load.map(|load| format!("{}.{:02}", load / 100, load % 100));
-    line(format!("{one} {five} {fifteen} {}/{} {last}", machine.running, threads.len()))
+    let [one, five, fifteen] = machine
+        .load
+        .map(|load| format!("{}.{:02}", load / 100, load % 100));
+    line(format!(
+        "{one} {five} {fifteen} {}/{} {last}",
+        machine.running,
+        threads.len()
+    ))
 }

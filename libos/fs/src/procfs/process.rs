@@ -16,7 +16,11 @@ type Text = Result<Vec<u8>>;
 const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
 
 fn thread(fs: &ProcFs, tid: u32) -> Result<ThreadInfo> {
-    fs.source.threads().into_iter().find(|thread| thread.tid == tid).ok_or(Errno::ESRCH)
+    fs.source
+        .threads()
+        .into_iter()
+        .find(|thread| thread.tid == tid)
+        .ok_or(Errno::ESRCH)
 }
 
 /// `auxv`.
@@ -88,7 +92,12 @@ pub fn coredump_filter(_: &ProcFs, _: u32) -> Text {
 /// `schedstat`: time on a CPU, time waiting, slices.
 pub fn schedstat(fs: &ProcFs, tid: u32) -> Text {
     let thread = thread(fs, tid)?;
-    Ok(format!("{} 0 {}\n", thread.user_ns + thread.system_ns, thread.voluntary + thread.involuntary).into_bytes())
+    Ok(format!(
+        "{} 0 {}\n",
+        thread.user_ns + thread.system_ns,
+        thread.voluntary + thread.involuntary
+    )
+    .into_bytes())
 }
 
 /// `oom_score_adj`.
@@ -128,16 +137,28 @@ const LIMITS: [(&str, &str); 16] = [
 
 /// `limits`.
 pub fn limits(fs: &ProcFs, _: u32) -> Text {
-    let shown = |limit: Option<u64>| limit.map_or_else(|| String::from("unlimited"), |limit| format!("{limit}"));
-    let mut text = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
+    let shown = |limit: Option<u64>| {
+        limit.map_or_else(|| String::from("unlimited"), |limit| format!("{limit}"))
+    };
+    let mut text = format!(
+        "{:<25} {:<20} {:<20} {:<10}\n",
+        "Limit", "Soft Limit", "Hard Limit", "Units"
+    );
     for ((name, unit), (soft, hard)) in LIMITS.iter().zip(fs.source.limits()) {
-        text += &format!("{name:<25} {:<20} {:<20} {unit:<10}\n", shown(soft), shown(hard));
+        text += &format!(
+            "{name:<25} {:<20} {:<20} {unit:<10}\n",
+            shown(soft),
+            shown(hard)
+        );
     }
     Ok(text.into_bytes())
 }
 
 fn device(dev: u64) -> (u64, u64) {
-    ((dev >> 8) & 0xfff | (dev >> 32) & !0xfff, dev & 0xff | (dev >> 12) & !0xff)
+    (
+        (dev >> 8) & 0xfff | (dev >> 32) & !0xfff,
+        dev & 0xff | (dev >> 12) & !0xff,
+    )
 }
 
 fn map_line(region: &Region) -> Vec<u8> {
@@ -158,7 +179,13 @@ fn map_line(region: &Region) -> Vec<u8> {
     if !region.name.is_empty() {
         let width = line.len().max(72) + 1;
         line.resize(width, b' ');
-        line.extend(region.name.iter().flat_map(|&b| if b == b'\n' { b"\\012".to_vec() } else { alloc::vec![b] }));
+        line.extend(region.name.iter().flat_map(|&b| {
+            if b == b'\n' {
+                b"\\012".to_vec()
+            } else {
+                alloc::vec![b]
+            }
+        }));
     } else {
         line.push(b' ');
     }
@@ -210,11 +237,27 @@ pub fn smaps(fs: &ProcFs, _: u32) -> Text {
     for region in fs.source.regions() {
         text.extend(map_line(&region));
         let (resident, dirty) = fs.source.resident(&region);
-        let body = smaps_body(Some(region.end - region.start), resident, dirty, region.shared);
+        let body = smaps_body(
+            Some(region.end - region.start),
+            resident,
+            dirty,
+            region.shared,
+        );
         text.extend_from_slice(body.as_bytes());
-        let flags = [(region.read, "rd "), (region.write, "wr "), (region.execute, "ex "), (region.shared, "sh ")];
-        let flags: String = flags.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
-        text.extend_from_slice(format!("THPeligible:    0\nVmFlags: {flags}mr mw me \n").as_bytes());
+        let flags = [
+            (region.read, "rd "),
+            (region.write, "wr "),
+            (region.execute, "ex "),
+            (region.shared, "sh "),
+        ];
+        let flags: String = flags
+            .iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, name)| *name)
+            .collect();
+        text.extend_from_slice(
+            format!("THPeligible:    0\nVmFlags: {flags}mr mw me \n").as_bytes(),
+        );
     }
     Ok(text)
 }
@@ -222,8 +265,16 @@ pub fn smaps(fs: &ProcFs, _: u32) -> Text {
 /// `smaps_rollup`.
 pub fn smaps_rollup(fs: &ProcFs, _: u32) -> Text {
     let regions = fs.source.regions();
-    let (start, end) = (regions.first().map_or(0, |r| r.start), regions.last().map_or(0, |r| r.end));
-    let whole = Region { start, end, name: b"[rollup]".to_vec(), ..Region::default() };
+    let (start, end) = (
+        regions.first().map_or(0, |r| r.start),
+        regions.last().map_or(0, |r| r.end),
+    );
+    let whole = Region {
+        start,
+        end,
+        name: b"[rollup]".to_vec(),
+        ..Region::default()
+    };
     let (resident, dirty) = regions.iter().fold((0, 0), |sum, region| {
         let (resident, dirty) = fs.source.resident(region);
         (sum.0 + resident, sum.1 + dirty)
@@ -237,7 +288,16 @@ pub fn smaps_rollup(fs: &ProcFs, _: u32) -> Text {
 pub fn statm(fs: &ProcFs, _: u32) -> Text {
     let memory = fs.source.process_memory();
     let pages = |bytes: u64| bytes >> 12;
-    let row = [memory.size, memory.resident, memory.file, memory.text, 0, memory.data + memory.stack, 0].map(pages);
+    let row = [
+        memory.size,
+        memory.resident,
+        memory.file,
+        memory.text,
+        0,
+        memory.data + memory.stack,
+        0,
+    ]
+    .map(pages);
     let [size, resident, file, text, lib, data, dirty] = row;
     Ok(format!("{size} {resident} {file} {text} {lib} {data} {dirty}\n").into_bytes())
 }
@@ -250,11 +310,17 @@ pub fn stat(fs: &ProcFs, tid: u32) -> Text {
     let threads = source.threads();
     let whole = tid == source.pid();
     let (user, system) = if whole {
-        threads.iter().fold((0, 0), |(user, system), thread| (user + thread.user_ns, system + thread.system_ns))
+        threads.iter().fold((0, 0), |(user, system), thread| {
+            (user + thread.user_ns, system + thread.system_ns)
+        })
     } else {
         (thread.user_ns, thread.system_ns)
     };
-    let limit = source.limits().get(5).and_then(|limit| limit.0).unwrap_or(u64::MAX);
+    let limit = source
+        .limits()
+        .get(5)
+        .and_then(|limit| limit.0)
+        .unwrap_or(u64::MAX);
     let pid = source.pid();
     let head = [format!("{tid} (").as_bytes(), &thread.name, b") "].concat();
     let priority = 20 + thread.nice;
@@ -301,10 +367,24 @@ fn state_name(state: char) -> &'static str {
 pub fn status(fs: &ProcFs, tid: u32) -> Text {
     let source = &fs.source;
     let (thread, pid, vfs) = (thread(fs, tid)?, source.pid(), fs.vfs()?);
-    let (cred, threads, cpus) = (vfs.cred.borrow().clone(), source.threads().len(), source.machine().cpus.len());
+    let (cred, threads, cpus) = (
+        vfs.cred.borrow().clone(),
+        source.threads().len(),
+        source.machine().cpus.len(),
+    );
     let ids = |id: u32| format!("{id}\t{id}\t{id}\t{id}");
-    let groups: String = cred.groups.iter().map(|group| format!("{group} ")).collect();
-    let slots = vfs.fds.open_fds().last().map_or(0, |&fd| fd as usize + 1).next_multiple_of(64).max(64);
+    let groups: String = cred
+        .groups
+        .iter()
+        .map(|group| format!("{group} "))
+        .collect();
+    let slots = vfs
+        .fds
+        .open_fds()
+        .last()
+        .map_or(0, |&fd| fd as usize + 1)
+        .next_multiple_of(64)
+        .max(64);
     let mut text = Vec::from(b"Name:\t");
     text.extend_from_slice(&thread.name);
     text.extend_from_slice(
@@ -365,7 +445,9 @@ fn memory_rows(fs: &ProcFs) -> String {
         ("VmSwap", 0),
         ("HugetlbPages", 0),
     ];
-    rows.iter().map(|(name, bytes)| format!("{name}:\t{:>8} kB\n", bytes >> 10)).collect()
+    rows.iter()
+        .map(|(name, bytes)| format!("{name}:\t{:>8} kB\n", bytes >> 10))
+        .collect()
 }
 
 /// A mount as the tables show it.
@@ -380,8 +462,17 @@ fn mount_rows(fs: &ProcFs) -> Result<Vec<MountRow>> {
     let vfs = fs.vfs()?;
     let rows = vfs.mounts.list().into_iter().map(|mount| {
         let path = vfs.path_of(&mount.root).unwrap_or_default();
-        let options = if mount.read_only { "ro,relatime" } else { "rw,relatime" };
-        MountRow { path, name: mount.name, options, dev: mount.root.dev() }
+        let options = if mount.read_only {
+            "ro,relatime"
+        } else {
+            "rw,relatime"
+        };
+        MountRow {
+            path,
+            name: mount.name,
+            options,
+            dev: mount.root.dev(),
+        }
     });
     Ok(rows.collect())
 }
@@ -389,8 +480,26 @@ fn mount_rows(fs: &ProcFs) -> Result<Vec<MountRow>> {
 /// `mounts`.
 pub fn mounts(fs: &ProcFs, _: u32) -> Text {
     let mut text = Vec::new();
-    for MountRow { path, name, options, .. } in mount_rows(fs)? {
-        text.extend([name.as_bytes(), b" ", &path, b" ", name.as_bytes(), b" ", options.as_bytes(), b" 0 0\n"].concat());
+    for MountRow {
+        path,
+        name,
+        options,
+        ..
+    } in mount_rows(fs)?
+    {
+        text.extend(
+            [
+                name.as_bytes(),
+                b" ",
+                &path,
+                b" ",
+                name.as_bytes(),
+                b" ",
+                options.as_bytes(),
+                b" 0 0\n",
+            ]
+            .concat(),
+        );
     }
     Ok(text)
 }
@@ -398,10 +507,25 @@ pub fn mounts(fs: &ProcFs, _: u32) -> Text {
 /// `mountinfo`.
 pub fn mountinfo(fs: &ProcFs, _: u32) -> Text {
     let mut text = Vec::new();
-    for (id, MountRow { path, name, options, dev }) in (20..).zip(mount_rows(fs)?) {
+    for (
+        id,
+        MountRow {
+            path,
+            name,
+            options,
+            dev,
+        },
+    ) in (20..).zip(mount_rows(fs)?)
+    {
         let parent = if path == b"/" { 1 } else { 20 };
         let (major, minor) = device(dev);
-        text.extend([format!("{id} {parent} {major}:{minor} / ").as_bytes(), &path].concat());
+        text.extend(
+            [
+                format!("{id} {parent} {major}:{minor} / ").as_bytes(),
+                &path,
+            ]
+            .concat(),
+        );
         text.extend(format!(" {options} - {name} {name} {}\n", &options[..2]).into_bytes());
     }
     Ok(text)
@@ -412,5 +536,10 @@ pub fn fd_info(fs: &ProcFs, fd: i32) -> Text {
     let vfs = fs.vfs()?;
     let file = vfs.fds.get(fd).map_err(|_| Errno::ENOENT)?;
     let flags = shown_flags(&file, vfs.fds.close_on_exec(fd)?);
-    Ok(format!("pos:\t{}\nflags:\t0{flags:o}\nmnt_id:\t20\nino:\t{}\n", file.position(), file.metadata().ino).into_bytes())
+    Ok(format!(
+        "pos:\t{}\nflags:\t0{flags:o}\nmnt_id:\t20\nino:\t{}\n",
+        file.position(),
+        file.metadata().ino
+    )
+    .into_bytes())
 }

@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
+use super::ProcFs;
 use super::machine as m;
 use super::process as p;
-use super::ProcFs;
 use crate::Result;
 use crate::inode::{FileType, Link};
 

@@ -26,7 +26,10 @@ struct Chunk {
 
 impl Chunk {
     fn boxed() -> Box<Self> {
-        Box::new(Self { used: 0, frames: [None; CHUNK as usize] })
+        Box::new(Self {
+            used: 0,
+            frames: [None; CHUNK as usize],
+        })
     }
 }
 
@@ -54,7 +57,15 @@ enum Source {
 impl FileData {
     /// A file that shows `base` (empty for a new file).
     pub fn new(space: Rc<Space>, base: &'static [u8]) -> Self {
-        Self { space, size: base.len() as u64, base, hidden: BTreeMap::new(), chunks: BTreeMap::new(), pages: 0, replaced: false }
+        Self {
+            space,
+            size: base.len() as u64,
+            base,
+            hidden: BTreeMap::new(),
+            chunks: BTreeMap::new(),
+            pages: 0,
+            replaced: false,
+        }
     }
 
     /// Whether a write replaced a page of the original, so that mappings of it are stale; forgets it.
@@ -78,7 +89,9 @@ impl FileData {
         if offset >= self.size {
             return 0;
         }
-        let len = usize::try_from(self.size - offset).unwrap_or(usize::MAX).min(out.len());
+        let len = usize::try_from(self.size - offset)
+            .unwrap_or(usize::MAX)
+            .min(out.len());
         let mut done = 0;
         while done < len {
             let at = offset + done as u64;
@@ -99,7 +112,9 @@ impl FileData {
     /// The longest run of the untouched original from byte `at`: the common case of reading a packed file in one copy.
     fn base_run(&self, index: u64, at: u64, want: usize) -> Option<&'static [u8]> {
         if !self.chunks.is_empty() || !self.hidden.is_empty() {
-            let Source::Base(page) = self.source(index) else { return None };
+            let Source::Base(page) = self.source(index) else {
+                return None;
+            };
             let within = (at % PAGE64) as usize;
             let page = page.get(within..)?;
             return (!page.is_empty()).then(|| &page[..page.len().min(want)]);
@@ -153,14 +168,19 @@ impl FileData {
         if offset >= MAX_SIZE {
             return Err(Errno::EFBIG);
         }
-        let len = data.len().min(usize::try_from(MAX_SIZE - offset).unwrap_or(usize::MAX));
+        let len = data
+            .len()
+            .min(usize::try_from(MAX_SIZE - offset).unwrap_or(usize::MAX));
         let mut done = 0;
         while done < len {
             let at = offset + done as u64;
             let within = (at % PAGE64) as usize;
             let step = (PAGE - within).min(len - done);
             match self.own_page(at / PAGE64, step == PAGE) {
-                Ok(frame) => self.space.pages().write(frame, within, &data[done..done + step]),
+                Ok(frame) => self
+                    .space
+                    .pages()
+                    .write(frame, within, &data[done..done + step]),
                 Err(error) if done == 0 => return Err(error),
                 Err(_) => break,
             }
@@ -176,7 +196,9 @@ impl FileData {
             return Ok(frame);
         }
         let base = self.base_page(index);
-        let frame = self.space.alloc(!whole && base.is_none_or(|page| page.len() < PAGE))?;
+        let frame = self
+            .space
+            .alloc(!whole && base.is_none_or(|page| page.len() < PAGE))?;
         if let Some(page) = base {
             if !whole {
                 self.space.pages().write(frame, 0, page);
@@ -184,7 +206,10 @@ impl FileData {
             self.hidden.insert(index, ());
             self.replaced = true;
         }
-        let chunk = self.chunks.entry(index / CHUNK).or_insert_with(Chunk::boxed);
+        let chunk = self
+            .chunks
+            .entry(index / CHUNK)
+            .or_insert_with(Chunk::boxed);
         chunk.frames[(index % CHUNK) as usize] = Some(frame);
         chunk.used += 1;
         self.pages += 1;
@@ -228,8 +253,16 @@ impl FileData {
         let mut emptied = alloc::vec::Vec::new();
         let (first_chunk, last_chunk) = (from / CHUNK, to / CHUNK);
         for (&number, chunk) in self.chunks.range_mut(first_chunk..=last_chunk) {
-            let start = if number == first_chunk { from % CHUNK } else { 0 };
-            let end = if number == last_chunk { to % CHUNK } else { CHUNK };
+            let start = if number == first_chunk {
+                from % CHUNK
+            } else {
+                0
+            };
+            let end = if number == last_chunk {
+                to % CHUNK
+            } else {
+                CHUNK
+            };
             for slot in &mut chunk.frames[start as usize..end as usize] {
                 if let Some(frame) = slot.take() {
                     self.space.free(frame);
@@ -248,16 +281,21 @@ impl FileData {
 
     /// Makes every page of the range present (FALLOC without flags), growing the file unless `keep_size`. All or nothing.
     pub fn reserve(&mut self, offset: u64, len: u64, keep_size: bool) -> Result<()> {
-        let end = offset.checked_add(len).filter(|&end| end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
+        let end = offset
+            .checked_add(len)
+            .filter(|&end| end <= MAX_SIZE)
+            .ok_or(Errno::EFBIG)?;
         let (first, last) = (offset / PAGE64, end.div_ceil(PAGE64));
-        if last - first > self.space.free_pages() + self.pages + self.base.len() as u64 / PAGE64 + 1 {
+        if last - first > self.space.free_pages() + self.pages + self.base.len() as u64 / PAGE64 + 1
+        {
             return Err(Errno::ENOSPC);
         }
         let mut made = alloc::vec::Vec::new();
         for index in first..last {
             if matches!(self.source(index), Source::Hole) {
                 if let Err(error) = self.own_page(index, false) {
-                    made.into_iter().for_each(|index| self.drop_pages(index, index + 1));
+                    made.into_iter()
+                        .for_each(|index| self.drop_pages(index, index + 1));
                     return Err(error);
                 }
                 made.push(index);
@@ -292,7 +330,9 @@ impl FileData {
             return Ok(());
         }
         let frame = self.own_page(from / PAGE64, false)?;
-        self.space.pages().zero(frame, (from % PAGE64) as usize, (to - from) as usize);
+        self.space
+            .pages()
+            .zero(frame, (from % PAGE64) as usize, (to - from) as usize);
         Ok(())
     }
 
@@ -308,9 +348,17 @@ impl FileData {
             if hole == (what == Extent::Hole) {
                 return Ok((index * PAGE64).max(offset));
             }
-            index = if hole { self.next_data(index, end) } else { index + 1 };
+            index = if hole {
+                self.next_data(index, end)
+            } else {
+                index + 1
+            };
         }
-        if what == Extent::Hole { Ok(self.size) } else { Err(Errno::ENXIO) }
+        if what == Extent::Hole {
+            Ok(self.size)
+        } else {
+            Err(Errno::ENXIO)
+        }
     }
 
     /// The next page after the hole at `index` that could hold data (skips absent chunks).
@@ -320,7 +368,10 @@ impl FileData {
             return index + 1;
         }
         let from = (index / CHUNK + 1)..;
-        self.chunks.range(from).next().map_or(end, |(&number, _)| number * CHUNK)
+        self.chunks
+            .range(from)
+            .next()
+            .map_or(end, |(&number, _)| number * CHUNK)
     }
 
     /// What to map at page `index` (see [`crate::Inode::map_page`]).

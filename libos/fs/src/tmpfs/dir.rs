@@ -36,15 +36,33 @@ pub enum Found {
 impl Dir {
     /// An empty directory.
     pub fn new() -> Self {
-        Self { lower: None, packed: 0, slots: BTreeMap::new(), order: BTreeMap::new(), next: 0, live: 0, subdirs: 0 }
+        Self {
+            lower: None,
+            packed: 0,
+            slots: BTreeMap::new(),
+            order: BTreeMap::new(),
+            next: 0,
+            live: 0,
+            subdirs: 0,
+        }
     }
 
     /// The packed directory `index`.
     pub fn over(packed: &Packed, index: u32) -> Self {
         let children = packed.children(index);
-        let subdirs = children.iter().filter(|&&child| packed.kind(child) == FileType::Directory).count() as u64;
+        let subdirs = children
+            .iter()
+            .filter(|&&child| packed.kind(child) == FileType::Directory)
+            .count() as u64;
         let count = children.len() as u64;
-        Self { lower: Some(index), packed: count, next: count, live: count, subdirs, ..Self::new() }
+        Self {
+            lower: Some(index),
+            packed: count,
+            next: count,
+            live: count,
+            subdirs,
+            ..Self::new()
+        }
     }
 
     /// True when no name is left.
@@ -69,12 +87,21 @@ impl Dir {
         }
         let (packed, lower) = (packed?, self.lower?);
         let position = packed.find(lower, name)?;
-        Some(Found::Packed(packed.children(lower)[position], position as u64))
+        Some(Found::Packed(
+            packed.children(lower)[position],
+            position as u64,
+        ))
     }
 
     /// Puts the node made for a packed object in its place.
     pub fn adopt(&mut self, name: Name, position: u64, node: Rc<TmpNode>) {
-        self.slots.insert(name, Slot { position, node: Some(node) });
+        self.slots.insert(
+            name,
+            Slot {
+                position,
+                node: Some(node),
+            },
+        );
     }
 
     /// Adds a name, which must be free.
@@ -84,7 +111,13 @@ impl Dir {
         self.live += 1;
         self.subdirs += u64::from(node.kind() == FileType::Directory);
         self.order.insert(position, name.clone());
-        self.slots.insert(name, Slot { position, node: Some(node) });
+        self.slots.insert(
+            name,
+            Slot {
+                position,
+                node: Some(node),
+            },
+        );
     }
 
     /// Removes a name that stands for a node (look it up first).
@@ -92,7 +125,9 @@ impl Dir {
         let slot = self.slots.get_mut(name).ok_or(Errno::ENOENT)?;
         let node = slot.node.take().ok_or(Errno::ENOENT)?;
         self.order.remove(&slot.position);
-        let hides = packed.zip(self.lower).is_some_and(|(packed, lower)| packed.find(lower, name).is_some());
+        let hides = packed
+            .zip(self.lower)
+            .is_some_and(|(packed, lower)| packed.find(lower, name).is_some());
         if hides {
             slot.position = u64::MAX;
         } else {
@@ -106,33 +141,61 @@ impl Dir {
     /// Replaces the node of a name in its place (rename over it, exchange).
     pub fn replace(&mut self, name: &[u8], node: Rc<TmpNode>) -> Result<Rc<TmpNode>> {
         let is_dir = u64::from(node.kind() == FileType::Directory);
-        let slot = self.slots.get_mut(name).and_then(|slot| slot.node.as_mut()).ok_or(Errno::ENOENT)?;
+        let slot = self
+            .slots
+            .get_mut(name)
+            .and_then(|slot| slot.node.as_mut())
+            .ok_or(Errno::ENOENT)?;
         let old = core::mem::replace(slot, node);
         self.subdirs = self.subdirs + is_dir - u64::from(old.kind() == FileType::Directory);
         Ok(old)
     }
 
     /// Lists from position `from`; `ino` gives the inode number of a packed object.
-    pub fn list(&self, packed: Option<&Packed>, from: u64, ino: &dyn Fn(&Packed, u32) -> u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) {
+    pub fn list(
+        &self,
+        packed: Option<&Packed>,
+        from: u64,
+        ino: &dyn Fn(&Packed, u32) -> u64,
+        emit: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) {
         if let (Some(packed), Some(lower)) = (packed, self.lower) {
             let children = packed.children(lower);
-            for (position, &child) in children.iter().enumerate().skip(usize::try_from(from).unwrap_or(usize::MAX)) {
+            for (position, &child) in children
+                .iter()
+                .enumerate()
+                .skip(usize::try_from(from).unwrap_or(usize::MAX))
+            {
                 let name = packed.name(child);
                 let shown = match self.slots.get(name) {
                     None => Some((ino(packed, child), packed.kind(child))),
-                    Some(slot) if slot.position == position as u64 => slot.node.as_ref().map(|node| (node.ino(), node.kind())),
+                    Some(slot) if slot.position == position as u64 => {
+                        slot.node.as_ref().map(|node| (node.ino(), node.kind()))
+                    }
                     Some(_) => None,
                 };
                 if let Some((ino, kind)) = shown
-                    && !emit(DirEntry { ino, next: position as u64 + 1, kind, name })
+                    && !emit(DirEntry {
+                        ino,
+                        next: position as u64 + 1,
+                        kind,
+                        name,
+                    })
                 {
                     return;
                 }
             }
         }
         for (&position, name) in self.order.range(from.max(self.packed)..) {
-            let Some(node) = self.slots.get(name).and_then(|slot| slot.node.as_ref()) else { continue };
-            if !emit(DirEntry { ino: node.ino(), next: position + 1, kind: node.kind(), name }) {
+            let Some(node) = self.slots.get(name).and_then(|slot| slot.node.as_ref()) else {
+                continue;
+            };
+            if !emit(DirEntry {
+                ino: node.ino(),
+                next: position + 1,
+                kind: node.kind(),
+                name,
+            }) {
                 return;
             }
         }

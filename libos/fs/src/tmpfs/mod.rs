@@ -56,21 +56,43 @@ impl TmpFs {
 
     /// A file system that shows the packed files of `archive` and takes changes above them. `fill` is called with the root before
     /// anything is looked up there.
-    pub fn over(system: &Rc<dyn System>, dev: u64, pages: u64, archive: &'static [u8], fill: Box<dyn FnOnce(&Node)>) -> Rc<TmpNode> {
+    pub fn over(
+        system: &Rc<dyn System>,
+        dev: u64,
+        pages: u64,
+        archive: &'static [u8],
+        fill: Box<dyn FnOnce(&Node)>,
+    ) -> Rc<TmpNode> {
         Self::make(system, dev, pages, 0o755, Some(Start { archive, fill }))
     }
 
-    fn make(system: &Rc<dyn System>, dev: u64, pages: u64, mode: u32, start: Option<Start>) -> Rc<TmpNode> {
+    fn make(
+        system: &Rc<dyn System>,
+        dev: u64,
+        pages: u64,
+        mode: u32,
+        start: Option<Start>,
+    ) -> Rc<TmpNode> {
         let space = Rc::new(Space::new(system.clone(), pages));
         let (next_ino, nodes) = (Cell::new(FIRST_NEW), Cell::new(0));
         let (start, lower, linked) = (RefCell::new(start), OnceCell::new(), RefCell::default());
-        let fs = Rc::new(Self { dev, space, next_ino, nodes, start, lower, linked });
+        let fs = Rc::new(Self {
+            dev,
+            space,
+            next_ino,
+            nodes,
+            start,
+            lower,
+            linked,
+        });
         TmpNode::root(&fs, mode)
     }
 
     /// Indexes the packed files and fills the tree, once.
     fn wake(&self, root: &Rc<TmpNode>) {
-        let Some(Start { archive, fill }) = self.start.take() else { return };
+        let Some(Start { archive, fill }) = self.start.take() else {
+            return;
+        };
         let packed = self.lower.get_or_init(|| Packed::new(archive));
         self.nodes.set(self.nodes.get() + packed.len() as u64);
         root.show_packed_root(packed);
@@ -94,7 +116,11 @@ impl TmpFs {
 
     /// As many objects as pages, as Linux's tmpfs has it: `ENOSPC` beyond.
     fn check_inodes(&self) -> crate::Result<()> {
-        if self.nodes.get() < self.inode_limit() { Ok(()) } else { Err(crate::Errno::ENOSPC) }
+        if self.nodes.get() < self.inode_limit() {
+            Ok(())
+        } else {
+            Err(crate::Errno::ENOSPC)
+        }
     }
 
     fn inode_limit(&self) -> u64 {

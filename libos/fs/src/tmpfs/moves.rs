@@ -8,7 +8,13 @@ use crate::{Errno, Result};
 
 impl TmpNode {
     /// Moves the name `old` to `new` of `to`.
-    pub(super) fn move_name(&self, old: &[u8], to: &Rc<Self>, new: &[u8], flags: u32) -> Result<()> {
+    pub(super) fn move_name(
+        &self,
+        old: &[u8],
+        to: &Rc<Self>,
+        new: &[u8],
+        flags: u32,
+    ) -> Result<()> {
         if !Rc::ptr_eq(&to.fs, &self.fs) {
             return Err(Errno::EXDEV);
         }
@@ -50,7 +56,11 @@ impl TmpNode {
             if core::ptr::eq(&*node, self) {
                 return true;
             }
-            at = node.place.borrow().as_ref().and_then(|(parent, _)| parent.upgrade());
+            at = node
+                .place
+                .borrow()
+                .as_ref()
+                .and_then(|(parent, _)| parent.upgrade());
         }
         false
     }
@@ -71,9 +81,18 @@ impl TmpNode {
         self.touch_attr();
     }
 
-    fn exchange(&self, old: &[u8], to: &Rc<Self>, new: &[u8], nodes: (Rc<Self>, Rc<Self>)) -> Result<()> {
+    fn exchange(
+        &self,
+        old: &[u8],
+        to: &Rc<Self>,
+        new: &[u8],
+        nodes: (Rc<Self>, Rc<Self>),
+    ) -> Result<()> {
         let (a, b) = nodes;
-        if a.is_ancestor_of(to) || (b.kind == FileType::Directory && self.me.upgrade().is_some_and(|me| b.is_ancestor_of(&me))) {
+        if a.is_ancestor_of(to)
+            || (b.kind == FileType::Directory
+                && self.me.upgrade().is_some_and(|me| b.is_ancestor_of(&me)))
+        {
             return Err(Errno::EINVAL);
         }
         self.dir()?.borrow_mut().replace(old, b.clone())?;

@@ -11,7 +11,8 @@ use super::data::FileData;
 use super::dir::{Dir, Found};
 use crate::file::FileLike;
 use crate::inode::{
-    Allocate, DirEntry, Extent, FileType, Inode, Link, Mapping, Metadata, Name, NewNode, Node, PageRef, SetAttr, StatFs,
+    Allocate, DirEntry, Extent, FileType, Inode, Link, Mapping, Metadata, Name, NewNode, Node,
+    PageRef, SetAttr, StatFs,
 };
 use crate::memfd::Seals;
 use crate::packed;
@@ -68,7 +69,9 @@ impl TmpNode {
     }
 
     pub(super) fn dir(&self) -> Result<&RefCell<Dir>> {
-        let Body::Dir(dir) = &self.body else { return Err(Errno::ENOTDIR) };
+        let Body::Dir(dir) = &self.body else {
+            return Err(Errno::ENOTDIR);
+        };
         if self.ino == ROOT_INO
             && let Some(me) = self.me.upgrade()
         {
@@ -92,7 +95,10 @@ impl TmpNode {
     /// Looks up a child, making its node when it is still packed.
     pub(super) fn child(&self, name: &[u8]) -> Result<Rc<Self>> {
         let dir = self.dir()?;
-        let found = dir.borrow().find(self.packed(), name).ok_or(Errno::ENOENT)?;
+        let found = dir
+            .borrow()
+            .find(self.packed(), name)
+            .ok_or(Errno::ENOENT)?;
         match found {
             Found::Node(node) => Ok(node),
             Found::Packed(index, position) => {
@@ -107,7 +113,11 @@ impl TmpNode {
 
     /// Refuses a name in a directory that was removed.
     pub(super) fn check_alive(&self) -> Result<()> {
-        if self.attr.borrow().nlink == 0 { Err(Errno::ENOENT) } else { Ok(()) }
+        if self.attr.borrow().nlink == 0 {
+            Err(Errno::ENOENT)
+        } else {
+            Ok(())
+        }
     }
 
     /// Enters `node` under a free `name`.
@@ -141,7 +151,11 @@ impl TmpNode {
     /// Takes one link away (a directory loses all).
     pub(super) fn drop_link(&self) {
         let mut attr = self.attr.borrow_mut();
-        attr.nlink = if self.kind == FileType::Directory { 0 } else { attr.nlink.saturating_sub(1) };
+        attr.nlink = if self.kind == FileType::Directory {
+            0
+        } else {
+            attr.nlink.saturating_sub(1)
+        };
         attr.ctime = self.fs.now();
     }
 
@@ -154,14 +168,20 @@ impl TmpNode {
     fn unmap(&self, from: u64, to: u64) {
         let page = PAGE as u64;
         if from < to {
-            self.fs.space.system().unmap(self.fs.dev, self.ino, from / page..to.div_ceil(page));
+            self.fs
+                .space
+                .system()
+                .unmap(self.fs.dev, self.ino, from / page..to.div_ceil(page));
         }
     }
 
     fn relatime(&self) {
         let now = self.fs.now();
         let mut attr = self.attr.borrow_mut();
-        if attr.atime <= attr.mtime || attr.atime <= attr.ctime || now.sec - attr.atime.sec >= 86_400 {
+        if attr.atime <= attr.mtime
+            || attr.atime <= attr.ctime
+            || now.sec - attr.atime.sec >= 86_400
+        {
             attr.atime = now;
         }
     }
@@ -213,7 +233,11 @@ impl Inode for TmpNode {
             Body::Symlink(text) => (text.len() as u64, 0),
             _ => (0, 0),
         };
-        let rdev = if let Body::Special(rdev) = self.body { rdev } else { 0 };
+        let rdev = if let Body::Special(rdev) = self.body {
+            rdev
+        } else {
+            0
+        };
         Metadata {
             dev: self.fs.dev,
             ino: self.ino,
@@ -279,14 +303,33 @@ impl Inode for TmpNode {
 
     fn symlink(&self, name: &[u8], target: &[u8], (uid, gid): (u32, u32)) -> Result<Node> {
         let now = self.fs.now();
-        let attr = Attr { mode: 0o777, uid, gid, nlink: 0, atime: now, mtime: now, ctime: now, btime: now };
-        let node = Self::make(&self.fs, self.fs.take_ino(), FileType::Symlink, attr, Body::Symlink(target.into()));
+        let attr = Attr {
+            mode: 0o777,
+            uid,
+            gid,
+            nlink: 0,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            btime: now,
+        };
+        let node = Self::make(
+            &self.fs,
+            self.fs.take_ino(),
+            FileType::Symlink,
+            attr,
+            Body::Symlink(target.into()),
+        );
         self.enter(name, &node)?;
         Ok(node)
     }
 
     fn link(&self, name: &[u8], node: &Node) -> Result<()> {
-        let node = node.as_any().downcast_ref::<Self>().and_then(|node| node.me.upgrade()).ok_or(Errno::EXDEV)?;
+        let node = node
+            .as_any()
+            .downcast_ref::<Self>()
+            .and_then(|node| node.me.upgrade())
+            .ok_or(Errno::EXDEV)?;
         if !Rc::ptr_eq(&node.fs, &self.fs) {
             return Err(Errno::EXDEV);
         }
@@ -324,14 +367,23 @@ impl Inode for TmpNode {
     }
 
     fn rename(&self, old: &[u8], to: &Node, new: &[u8], flags: u32) -> Result<()> {
-        let to = to.as_any().downcast_ref::<Self>().and_then(|to| to.me.upgrade()).ok_or(Errno::EXDEV)?;
+        let to = to
+            .as_any()
+            .downcast_ref::<Self>()
+            .and_then(|to| to.me.upgrade())
+            .ok_or(Errno::EXDEV)?;
         self.move_name(old, &to, new, flags)
     }
 
     fn readdir(&self, from: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
         let dir = self.dir()?.borrow();
         self.relatime();
-        dir.list(self.packed(), from, &|packed, index| packed_ino(packed, index), emit);
+        dir.list(
+            self.packed(),
+            from,
+            &|packed, index| packed_ino(packed, index),
+            emit,
+        );
         Ok(())
     }
 
@@ -354,7 +406,8 @@ impl Inode for TmpNode {
 
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<usize> {
         let file = self.file()?;
-        self.seals.check_write(offset, data.len() as u64, || file.borrow().size())?;
+        self.seals
+            .check_write(offset, data.len() as u64, || file.borrow().size())?;
         let done = file.borrow_mut().write(offset, data)?;
         let replaced = file.borrow_mut().take_replaced();
         if replaced {
@@ -381,7 +434,8 @@ impl Inode for TmpNode {
         match how {
             Allocate::Reserve { keep_size } => {
                 if !keep_size {
-                    self.seals.check_resize(file.size(), file.size().max(offset.saturating_add(len)))?;
+                    self.seals
+                        .check_resize(file.size(), file.size().max(offset.saturating_add(len)))?;
                 }
                 file.reserve(offset, len, keep_size)?;
             }
@@ -411,7 +465,10 @@ impl Inode for TmpNode {
     }
 
     fn map_page(&self, index: u64, write: bool) -> Result<PageRef> {
-        self.file().map_err(|_| Errno::ENODEV)?.borrow_mut().map_page(index, write)
+        self.file()
+            .map_err(|_| Errno::ENODEV)?
+            .borrow_mut()
+            .map_page(index, write)
     }
 
     fn open(&self, flags: u32) -> Result<Option<Rc<dyn FileLike>>> {
@@ -430,7 +487,11 @@ impl Inode for TmpNode {
     }
 
     fn seals(&self) -> Result<u32> {
-        if self.kind == FileType::Regular { self.seals.get() } else { Err(Errno::EINVAL) }
+        if self.kind == FileType::Regular {
+            self.seals.get()
+        } else {
+            Err(Errno::EINVAL)
+        }
     }
 
     fn add_seals(&self, seals: u32) -> Result<()> {
@@ -438,11 +499,19 @@ impl Inode for TmpNode {
     }
 
     fn get_xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
-        Err(if supported_xattr(name) { Errno::ENODATA } else { Errno::EOPNOTSUPP })
+        Err(if supported_xattr(name) {
+            Errno::ENODATA
+        } else {
+            Errno::EOPNOTSUPP
+        })
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<()> {
-        Err(if supported_xattr(name) { Errno::ENODATA } else { Errno::EOPNOTSUPP })
+        Err(if supported_xattr(name) {
+            Errno::ENODATA
+        } else {
+            Errno::EOPNOTSUPP
+        })
     }
 }
 

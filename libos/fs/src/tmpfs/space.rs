@@ -16,7 +16,11 @@ pub struct Space {
 impl Space {
     /// At most `limit` pages.
     pub fn new(system: Rc<dyn System>, limit: u64) -> Self {
-        Self { system, limit, used: Cell::new(0) }
+        Self {
+            system,
+            limit,
+            used: Cell::new(0),
+        }
     }
 
     /// The source that frames are read and written through.

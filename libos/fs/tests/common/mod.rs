@@ -26,7 +26,11 @@ pub struct Machine {
 
 impl PageSource for Machine {
     fn alloc(&self, _zeroed: bool) -> Option<Frame> {
-        if self.limit.get().is_some_and(|limit| self.live.get() >= limit) {
+        if self
+            .limit
+            .get()
+            .is_some_and(|limit| self.live.get() >= limit)
+        {
             return None;
         }
         self.live.set(self.live.get() + 1);
@@ -63,12 +67,15 @@ impl PageSource for Machine {
 
     fn read(&self, frame: Frame, offset: usize, out: &mut [u8]) {
         let pages = self.pages.borrow();
-        out.copy_from_slice(&pages[frame.0.get() as usize - 1].as_ref().unwrap()[offset..offset + out.len()]);
+        out.copy_from_slice(
+            &pages[frame.0.get() as usize - 1].as_ref().unwrap()[offset..offset + out.len()],
+        );
     }
 
     fn write(&self, frame: Frame, offset: usize, data: &[u8]) {
         let mut pages = self.pages.borrow_mut();
-        pages[frame.0.get() as usize - 1].as_mut().unwrap()[offset..offset + data.len()].copy_from_slice(data);
+        pages[frame.0.get() as usize - 1].as_mut().unwrap()[offset..offset + data.len()]
+            .copy_from_slice(data);
     }
 
     fn zero(&self, frame: Frame, offset: usize, len: usize) {
@@ -110,7 +117,13 @@ pub struct Packed<'a> {
 
 /// A record with one name.
 pub fn record<'a>(path: &'a str, mode: u32, data: &'a [u8]) -> Packed<'a> {
-    Packed { path, mode, data, ino: 0, nlink: 1 }
+    Packed {
+        path,
+        mode,
+        data,
+        ino: 0,
+        nlink: 1,
+    }
 }
 
 /// A "newc" archive with page-aligned file data, leaked so that it is `'static`, itself page-aligned.
@@ -144,8 +157,17 @@ pub fn archive(records: &[Packed<'_>]) -> &'static [u8] {
 /// A view of a tree over `archive`.
 pub fn vfs_over(archive: &'static [u8]) -> (Rc<Vfs>, Rc<Machine>) {
     let machine = Rc::new(Machine::default());
-    let plan = Plan { archive, pages: 1 << 20, hostname: b"box".to_vec(), resolvers: vec!["10.0.2.3".into()], zone: b"CET-1CEST,M3.5.0,M10.5.0/3".to_vec() };
-    (tree::build(machine.clone(), Rc::new(FdTable::new(1024)), plan), machine)
+    let plan = Plan {
+        archive,
+        pages: 1 << 20,
+        hostname: b"box".to_vec(),
+        resolvers: vec!["10.0.2.3".into()],
+        zone: b"CET-1CEST,M3.5.0,M10.5.0/3".to_vec(),
+    };
+    (
+        tree::build(machine.clone(), Rc::new(FdTable::new(1024)), plan),
+        machine,
+    )
 }
 
 /// An empty tree.
@@ -155,7 +177,15 @@ pub fn vfs() -> Rc<Vfs> {
 
 /// Opens and enters a descriptor.
 pub fn open(vfs: &Vfs, path: &str, flags: u32) -> unik_fs::Result<i32> {
-    let file = vfs.open(AT_FDCWD, path.as_bytes(), &OpenHow { flags, mode: 0o666, resolve: 0 })?;
+    let file = vfs.open(
+        AT_FDCWD,
+        path.as_bytes(),
+        &OpenHow {
+            flags,
+            mode: 0o666,
+            resolve: 0,
+        },
+    )?;
     vfs.fds.insert(file, flags & linux::O_CLOEXEC != 0)
 }
 
