@@ -28,19 +28,32 @@ fn clear(frame: Frame, count: usize) -> u64 {
     frame.paddr
 }
 
+/// Frames that only the library OS itself gets (heap, page tables, stacks): so that it can say in peace that memory has ended.
+const RESERVE: usize = 512;
+
+/// As [`with`], for the program's memory and files: leaves the reserve alone.
+fn with_room<T>(frames: usize, action: impl FnOnce(&mut FrameAllocator) -> Option<T>) -> Option<T> {
+    with(|all| {
+        if all.free_frames() < frames + RESERVE.min(all.total_frames() / 16) {
+            return None;
+        }
+        action(all)
+    })
+}
+
 /// A zeroed frame.
 pub fn alloc() -> Option<u64> {
-    with(FrameAllocator::alloc).map(|frame| clear(frame, 1))
+    with_room(1, FrameAllocator::alloc).map(|frame| clear(frame, 1))
 }
 
 /// A frame of unknown content.
 pub fn alloc_dirty() -> Option<u64> {
-    with(FrameAllocator::alloc).map(|frame| frame.paddr)
+    with_room(1, FrameAllocator::alloc).map(|frame| frame.paddr)
 }
 
 /// A zeroed 2 MiB chunk.
 pub fn alloc_chunk() -> Option<u64> {
-    with(FrameAllocator::alloc_chunk).map(|frame| clear(frame, 512))
+    with_room(512, FrameAllocator::alloc_chunk).map(|frame| clear(frame, 512))
 }
 
 /// `count` zeroed contiguous frames (at most 512).
