@@ -30,6 +30,8 @@ pub struct Config {
     pub own_monitor: bool,
     /// virtio-console windows: stdio, stderr.
     pub consoles: [Option<u64>; 2],
+    /// Bytes that end standard input when they appear in it; empty: the console can say so itself.
+    pub input_end: Vec<u8>,
     /// Port that takes many register accesses at once.
     pub batch: Option<u16>,
     /// Which standard streams are terminals.
@@ -108,6 +110,7 @@ impl Config {
                 b"monitor" => self.own_monitor = value == b"unik",
                 b"console" => self.consoles[0] = number(value),
                 b"console.err" => self.consoles[1] = number(value),
+                b"console.eof" => self.input_end = hex(value),
                 b"batch" => self.batch = number(value).and_then(|port| u16::try_from(port).ok()),
                 b"tty" => self.tty = [b'0', b'1', b'2'].map(|stream| value.contains(&stream)),
                 b"winsize" => self.set_winsize(value),

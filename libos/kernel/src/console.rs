@@ -5,6 +5,7 @@ use crate::arch::vcpu::Vectors;
 use crate::config;
 use crate::lock::Locked;
 use crate::mm::frames;
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use core::ptr::NonNull;
 use unik_abi::control::{BATCH_LEN, GSI_VECTOR_BASE, Phase, RegisterAccess, RegisterBatch};
@@ -206,6 +207,61 @@ pub fn drain_all() {
 
 /// Reads standard input: `None` when nothing is there yet (an interrupt will come), 0 at its end.
 pub fn read(out: &mut [u8]) -> Option<usize> {
+    if config::get().input_end.is_empty() {
+        return read_device(out);
+    }
+    let mut input = INPUT.get();
+    loop {
+        let ready = input.ready();
+        if ready > 0 || input.ended || out.is_empty() {
+            let len = ready.min(out.len());
+            out[..len]
+                .iter_mut()
+                .zip(input.held.drain(..len))
+                .for_each(|(to, from)| *to = from);
+            return Some(len);
+        }
+        let mut chunk = [0; 512];
+        match read_device(&mut chunk)? {
+            0 => input.ended = true,
+            len => input.held.extend(&chunk[..len]),
+        }
+    }
+}
+
+/// Input of a console that cannot say that it has ended: marked by bytes in it (`console.eof`).
+struct Marked {
+    held: VecDeque<u8>,
+    ended: bool,
+}
+
+static INPUT: Locked<Marked> = Locked::new(Marked {
+    held: VecDeque::new(),
+    ended: false,
+});
+
+impl Marked {
+    /// How many held bytes are input for certain: all before the mark, or before what may be its beginning. Takes the mark away.
+    fn ready(&mut self) -> usize {
+        if self.ended {
+            return self.held.len();
+        }
+        let mark = &config::get().input_end;
+        let held = self.held.make_contiguous();
+        let at = (0..held.len()).find(|&at| {
+            let rest = &held[at..];
+            rest.starts_with(mark) || mark.starts_with(rest)
+        });
+        let at = at.unwrap_or(held.len());
+        if held.len() - at >= mark.len() {
+            self.held.truncate(at);
+            self.ended = true;
+        }
+        at
+    }
+}
+
+fn read_device(out: &mut [u8]) -> Option<usize> {
     route(0);
     let mut devices = DEVICES.get();
     match devices[0]
