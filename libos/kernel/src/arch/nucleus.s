@@ -329,7 +329,7 @@ service_outs:
 
 # ---- LSTAR: works whether syscall enters ring 0 or stays in ring 3 (it lives on a page both may execute) -------
 .section .text.entry, "ax"
-.globl lstar_entry
+.globl lstar_entry, lstar_shim
 lstar_entry:
     movb $1, %gs:GS_MASKED
     mov %rcx, %gs:GS_RCX

@@ -179,13 +179,28 @@ fn save_vector_state(frame: &Frame, address: u64, len: u64, has_xsave: bool) -> 
     Ok(())
 }
 
+/// Whether `rip` is where a program can be interrupted on its way into or out of a system call, with all its registers its own: at the first
+/// instruction of an entry, or after the last restored register of the fast exit. Going on there is going on with the program.
+fn is_entry(rip: u64) -> bool {
+    unsafe extern "C" {
+        fn lstar_entry();
+        fn lstar_shim();
+        fn syscall_entry();
+        fn upcall_entry();
+    }
+    let inside = |start: unsafe extern "C" fn(), end: unsafe extern "C" fn()| {
+        (start as *const () as u64..end as *const () as u64).contains(&rip)
+    };
+    inside(lstar_entry, lstar_shim) || inside(syscall_entry, upcall_entry)
+}
+
 /// rt_sigreturn: the program's registers become what its frame says, as far as they are harmless.
 pub fn pop(frame: &mut Frame) -> Result<()> {
     // The restorer's call popped the return address: the context starts at rsp.
     let context: Context = user::get(frame.rsp)?;
     restore_vector_state(frame, context.fpstate)?;
     let c = &context;
-    if c.rip >= USER_TOP {
+    if c.rip >= USER_TOP && !is_entry(c.rip) {
         return Err(Errno::EFAULT);
     }
     [
