@@ -234,16 +234,16 @@ service_arm:
 
 # 1: arm the deadline rdi unless rdi is -1 (leave as is), then halt unless something is pending
 service_halt:
-    cmpb $0, %gs:GS_PENDING
-    jne 1f
     cmp $-1, %rdi
     je 2f
-    mov %rdi, %rax
+    mov %rdi, %rax                              # armed even if nothing is waited for: the library OS counts on it
     mov %rdi, %rdx
     shr $32, %rdx
     mov $0x6e0, %ecx
     wrmsr
-2:  sti
+2:  cmpb $0, %gs:GS_PENDING
+    jne 1f
+    sti
     hlt
     cli
 1:  iretq

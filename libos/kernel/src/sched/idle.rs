@@ -40,6 +40,7 @@ pub fn run() -> ! {
         crate::interrupts::dispatch(Vcpu::this().take_vectors());
         timers::run_due();
         if let Some(next) = take_ready() {
+            timers::watch_next();
             share_the_rest();
             switch_to(&next);
             continue;

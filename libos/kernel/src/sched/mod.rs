@@ -191,6 +191,7 @@ fn schedule() {
     }
     match take_ready() {
         Some(next) => {
+            timers::watch_next();
             share_the_rest();
             switch_to(&next);
         }

@@ -96,11 +96,12 @@ pub fn next() -> Option<u64> {
     TIMERS.get().next()
 }
 
-/// This vCPU's timer fired: run what is due, note that it is not armed any more, end the slice if threads wait.
+/// This vCPU's timer fired: run what is due, watch what is next, end the slice if threads wait.
 pub fn interrupt() {
     let this = Vcpu::index();
     ARMED.get()[this] = 0;
     run_due();
+    watch_next();
     if sched::has_ready() {
         VCPU_BLOCKS[this].resched.store(true, Ordering::SeqCst);
     }
