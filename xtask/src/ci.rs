@@ -12,6 +12,9 @@ pub struct Args {
     /// Leave out programs and test suites from crates.io
     #[arg(long)]
     pub own: bool,
+    /// Leave out the test suites of crates from crates.io
+    #[arg(long)]
+    pub no_suites: bool,
     /// Leave out the end-to-end tests
     #[arg(long)]
     pub quick: bool,
@@ -47,6 +50,7 @@ pub fn ci(args: &Args) -> Result<()> {
     if !args.quick {
         let e2e_args = e2e::Args {
             own: args.own,
+            no_suites: args.no_suites,
             ..e2e::Args::default()
         };
         steps.push(("end to end", Box::new(move || e2e::e2e(&e2e_args))));

@@ -33,6 +33,9 @@ pub struct Args {
     /// Leave out programs and test suites from crates.io
     #[arg(long)]
     pub own: bool,
+    /// Leave out the test suites of crates from crates.io
+    #[arg(long)]
+    pub no_suites: bool,
     /// Use tools built with --release
     #[arg(long)]
     pub release: bool,
@@ -51,7 +54,7 @@ pub fn e2e(args: &Args) -> Result<Tally> {
         }
         tally.add(run_all(&tools, &subjects, args, kvm)?);
     }
-    if !args.own && kvm {
+    if !args.own && !args.no_suites && kvm {
         tally.add(suites::run(&tools, args)?);
     }
     Ok(tally)
