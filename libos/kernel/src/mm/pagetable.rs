@@ -40,6 +40,11 @@ pub const fn address(entry: u64) -> u64 {
     entry & ADDRESS
 }
 
+/// Whether a processor may have cached this entry: then narrowing or removing it needs a flush.
+pub const fn may_be_cached(entry: u64) -> bool {
+    entry & (PRESENT | ACCESSED) == PRESENT | ACCESSED
+}
+
 /// Starts using the tables at `pml4_paddr`.
 pub fn init(pml4_paddr: u64) {
     ROOT.store(pml4_paddr, Ordering::Relaxed);

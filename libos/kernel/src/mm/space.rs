@@ -356,8 +356,7 @@ impl Space {
         let mut visible = false;
         let mut gone = 0;
         let updated = pagetable::update(start, end, |entry, large| {
-            visible |= entry & (pagetable::PRESENT | pagetable::ACCESSED)
-                == pagetable::PRESENT | pagetable::ACCESSED;
+            visible |= pagetable::may_be_cached(entry);
             gone += if large { LARGE } else { PAGE };
             if entry & pagetable::OWNED != 0 {
                 let (paddr, count) = (pagetable::address(entry), if large { 512 } else { 1 });

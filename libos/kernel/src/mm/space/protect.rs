@@ -66,9 +66,7 @@ impl Space {
                 };
                 let lost = entry & !new & (pagetable::WRITE | pagetable::PRESENT) != 0
                     || !entry & new & pagetable::NX != 0;
-                narrowed |= entry & (pagetable::PRESENT | pagetable::ACCESSED)
-                    == pagetable::PRESENT | pagetable::ACCESSED
-                    && lost;
+                narrowed |= lost && pagetable::may_be_cached(entry);
                 new
             });
             if update.is_none() {
