@@ -386,10 +386,11 @@ fn selects() {
             libc::select(pipe[1] + 1, &mut read, null_mut(), null_mut(), &mut short),
         );
         println!("left {} {}", short.tv_sec, short.tv_usec);
-        libc::FD_SET(99, &mut read);
+        // Linux overlooks numbers beyond its table, which has 64 places at least.
+        libc::FD_SET(63, &mut read);
         show(
             "select bad",
-            libc::select(100, &mut read, null_mut(), null_mut(), &mut zero),
+            libc::select(64, &mut read, null_mut(), null_mut(), &mut zero),
         );
         show(
             "select negative",
