@@ -27,8 +27,16 @@ fn options() -> LinkOptions {
     }
 }
 
+/// A program that was not stripped.
+fn program() -> Elf {
+    Elf {
+        symbols: vec![("_start", 0x40_1000)],
+        ..Elf::program()
+    }
+}
+
 fn image() -> Linked {
-    link(&Elf::program().bytes(), &Elf::libos().bytes(), &options()).unwrap()
+    link(&program().bytes(), &Elf::libos().bytes(), &options()).unwrap()
 }
 
 fn word(image: &[u8], paddr: u64) -> u64 {
@@ -48,7 +56,7 @@ fn the_same_inputs_give_the_same_bytes() {
     turned.files.reverse();
     assert_eq!(
         image().bytes,
-        link(&Elf::program().bytes(), &Elf::libos().bytes(), &turned)
+        link(&program().bytes(), &Elf::libos().bytes(), &turned)
             .unwrap()
             .bytes
     );
@@ -197,6 +205,13 @@ fn page_tables_map_what_the_contract_says() {
         IMAGE_PADDR
     );
     assert_eq!(word(&bytes, boot) & NX, 0);
+}
+
+#[test]
+fn a_stripped_program_makes_an_image_without_symbols() {
+    let stripped = link(&Elf::program().bytes(), &Elf::libos().bytes(), &options()).unwrap();
+    assert_eq!(stripped.report.sizes.symbols, 0);
+    assert!(!inspect(&stripped.bytes).unwrap().symbols);
 }
 
 #[test]

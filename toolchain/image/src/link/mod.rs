@@ -28,7 +28,8 @@ pub enum Symbols {
     /// None: the smallest image.
     #[default]
     None,
-    /// Functions of program and library OS, so that crashes are reported by name.
+    /// Functions of program and library OS, so that crashes are reported by name. A program without symbols was stripped to be
+    /// small: its image has none either.
     Functions,
 }
 
@@ -188,8 +189,8 @@ impl Linker<'_> {
 
         let (mut bytes, parts) = out.finish();
         let loaded = bytes.len() as u64;
-        let sections = (self.options.symbols == Symbols::Functions)
-            .then(|| symbols::append(&mut bytes, &self.functions()));
+        let wanted = self.options.symbols == Symbols::Functions && !self.program.symbols.is_empty();
+        let sections = wanted.then(|| symbols::append(&mut bytes, &self.functions()));
         bytes.resize(bytes.len().next_multiple_of(PAGE_SIZE as usize), 0);
         sizes.total = bytes.len() as u64;
         sizes.symbols = sizes.total - loaded;
