@@ -8,6 +8,7 @@
 //! - [`block`]: virtio-blk: requests out, outcomes in.
 //! - [`console`]: virtio-console, for the standard streams.
 //! - [`rng`]: entropy by virtio-rng.
+//! - [`vsock`]: byte streams between guest and host by virtio-vsock.
 //! - [`ioapic`]: pins to interrupt messages.
 //! - [`serial`]: a 16550 that only sends.
 //! - [`debug_port`]: early and last words, a byte at a time.
@@ -22,3 +23,4 @@ pub mod ioapic;
 pub mod rng;
 pub mod serial;
 pub mod virtio;
+pub mod vsock;

@@ -16,18 +16,20 @@ pub struct Watch {
 impl Watch {
     /// Waits until there is something to read.
     pub fn readable(fd: &impl AsRawFd) -> Self {
-        Self {
-            fd: fd.as_raw_fd(),
-            events: libc::POLLIN,
-            ready: false,
-        }
+        Self::new(fd, true, false)
     }
 
     /// Waits until there is room to write.
     pub fn writable(fd: &impl AsRawFd) -> Self {
+        Self::new(fd, false, true)
+    }
+
+    /// Waits for any of these, and always until the other side closes.
+    pub fn new(fd: &impl AsRawFd, read: bool, write: bool) -> Self {
+        let events = if read { libc::POLLIN } else { 0 } | if write { libc::POLLOUT } else { 0 };
         Self {
             fd: fd.as_raw_fd(),
-            events: libc::POLLOUT,
+            events,
             ready: false,
         }
     }

@@ -7,7 +7,7 @@
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use crate::virtio::mmio::Mmio;
-use crate::virtio::ring::{Chain, Ring, Segment};
+use crate::virtio::ring::{Chain, Ring, Segment, take_bytes};
 use crate::virtio::{Broken, Device};
 
 /// Bytes of a sector in requests, whatever the disk's own blocks are.
@@ -331,24 +331,6 @@ fn ranges(
         });
     }
     Ok(Ok(list))
-}
-
-/// Takes exactly `len` bytes off the front.
-fn take_bytes(
-    segments: &mut Vec<Segment>,
-    mem: &GuestMemoryMmap,
-    len: usize,
-) -> Result<Vec<u8>, Broken> {
-    let mut bytes = Vec::new();
-    while bytes.len() < len {
-        let segment = segments.first_mut().ok_or(Broken)?;
-        let missing = len - bytes.len();
-        segment.read_front(mem, &mut bytes, missing)?;
-        if segment.is_empty() {
-            segments.remove(0);
-        }
-    }
-    Ok(bytes)
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Broken> {

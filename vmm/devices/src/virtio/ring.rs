@@ -93,6 +93,24 @@ pub struct Chain {
     pub writable: Vec<Segment>,
 }
 
+/// Takes exactly `len` bytes off the front; fewer are a driver's mistake. The caller bounds `len`.
+pub fn take_bytes(
+    segments: &mut Vec<Segment>,
+    mem: &GuestMemoryMmap,
+    len: usize,
+) -> Result<Vec<u8>, Broken> {
+    let mut bytes = Vec::new();
+    while bytes.len() < len {
+        let segment = segments.first_mut().ok_or(Broken)?;
+        let missing = len - bytes.len();
+        segment.read_front(mem, &mut bytes, missing)?;
+        if segment.is_empty() {
+            segments.remove(0);
+        }
+    }
+    Ok(bytes)
+}
+
 /// A queue between reset and reset.
 #[derive(Debug)]
 pub struct Ring {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use unik_devices::vsock::GUEST_CID;
 
 use crate::cli::{TimingsFormat, parse_size};
 
@@ -19,6 +20,10 @@ pub struct LinuxArgs {
     /// A raw disk image or a block device; with `:ro` the guest cannot write to it. Its format is never guessed
     #[arg(long = "disk", value_name = "FILE[:ro]")]
     pub disks: Vec<OsString>,
+    /// Streams between guest and host: who connects to the Unix socket PATH and sends `CONNECT port` reaches that port of
+    /// the guest; the guest's connections go to the Unix socket PATH_port. N is the guest's context id
+    #[arg(long, value_name = "PATH[,cid=N]", value_parser = parse_vsock)]
+    pub vsock: Option<Vsock>,
     /// The kernel command line, after what the monitor says itself
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub cmdline: String,
@@ -40,6 +45,29 @@ pub struct LinuxArgs {
     /// Print one line for each phase of the run on standard error
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
     pub timings: Option<TimingsFormat>,
+}
+
+/// What `--vsock` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vsock {
+    /// The host's Unix socket.
+    pub path: PathBuf,
+    /// The guest's context id.
+    pub cid: u32,
+}
+
+fn parse_vsock(text: &str) -> Result<Vsock, String> {
+    let (path, cid) = match text.rsplit_once(",cid=") {
+        Some((path, cid)) => (path, cid.parse().unwrap_or(0)),
+        None => (text, GUEST_CID),
+    };
+    // 0 to 2 and the last are spoken for (specification 5.10.4).
+    if (3..u32::MAX).contains(&cid) {
+        let path = path.into();
+        Ok(Vsock { path, cid })
+    } else {
+        Err("a guest's context id is a number from 3 to 4294967294".into())
+    }
 }
 
 /// How `--entry` can be.

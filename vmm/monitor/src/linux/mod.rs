@@ -15,7 +15,7 @@ pub mod supervisor;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use unik_abi::MAX_VCPUS;
@@ -25,6 +25,7 @@ use vm_memory::{Bytes, GuestAddress};
 use crate::error::Error;
 use crate::loader::linux::{Initrd, Kernel, KernelError, Loaded, Protocol, load_initrd};
 use crate::machine::vcpus::{Entry, LinuxStart};
+use crate::machine::vsock::{self, Socket};
 use crate::machine::{self, Machine, Size, disk};
 use crate::timings::{Clock, Timings};
 use args::{EntryChoice, LinuxArgs};
@@ -47,6 +48,16 @@ pub enum LinuxError {
     Devices {
         /// How many.
         wanted: usize,
+    },
+    /// The host's side of a device cannot be opened.
+    #[error(
+        "cannot listen at {path}: {source}; give a path in a folder that you may write to, which nothing else uses"
+    )]
+    Socket {
+        /// As given.
+        path: PathBuf,
+        /// What the host said.
+        source: std::io::Error,
     },
     /// The kernel cannot be entered as asked.
     #[error("the kernel has no {0} entry point: leave out --entry, and the one it has is used")]
@@ -75,7 +86,7 @@ pub fn run(args: &LinuxArgs, clock: Clock) -> Result<u8, Error> {
         .transpose()?;
     timings.mark("kernel mapped");
     machine.attach_entropy();
-    let wanted = args.disks.len() + machine.devices();
+    let wanted = args.disks.len() + usize::from(args.vsock.is_some()) + machine.devices();
     if wanted > layout::MAX_DEVICES {
         return Err(LinuxError::Devices { wanted }.into());
     }
@@ -83,6 +94,8 @@ pub fn run(args: &LinuxArgs, clock: Clock) -> Result<u8, Error> {
         let (path, read_only) = split_disk(text);
         disk::attach(&mut machine, path, read_only, number)?;
     }
+    // Removed from the host's folders when this function ends.
+    let _vsock = attach_vsock(args, &mut machine)?;
     let serial =
         SerialLine::new(machine.line(layout::COM1_GSI)).map_err(Error::host("create an event"))?;
     let serial = Arc::new(serial);
@@ -102,6 +115,22 @@ pub fn run(args: &LinuxArgs, clock: Clock) -> Result<u8, Error> {
         say(&timings.render(format, tsc_khz));
     }
     Ok(code)
+}
+
+fn attach_vsock(args: &LinuxArgs, machine: &mut Machine) -> Result<Option<Socket>, Error> {
+    let Some(wanted) = &args.vsock else {
+        return Ok(None);
+    };
+    let socket = listen(&wanted.path)?;
+    vsock::attach(machine, &socket, wanted.cid)?;
+    Ok(Some(socket))
+}
+
+fn listen(path: &Path) -> Result<Socket, LinuxError> {
+    Socket::listen(path).map_err(|source| LinuxError::Socket {
+        path: path.into(),
+        source,
+    })
 }
 
 /// `FILE` or `FILE:ro`.

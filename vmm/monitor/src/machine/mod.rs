@@ -12,6 +12,7 @@ pub mod interrupts;
 pub mod rng;
 pub mod slot;
 pub mod vcpus;
+pub mod vsock;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
