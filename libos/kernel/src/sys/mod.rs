@@ -5,6 +5,7 @@
 //! but keep no `Locked` borrow across that.
 //!
 //! - [`io`], [`file`], [`names`], [`stat`], [`poll`], [`event`]: files. [`socket`]: sockets.
+//! - [`rows`]: what there is to say about each call.
 //! - [`memory`], [`thread`], [`signal`], [`time`], [`identity`], [`misc`]: everything that is not about files.
 
 use crate::arch::frame::{Frame, NO_SYSCALL};
@@ -13,7 +14,6 @@ use crate::lock::{self, Locked};
 use crate::sched;
 use alloc::collections::BTreeMap;
 use alloc::format;
-use unik_abi::syscalls::{self, State};
 
 pub mod event;
 pub mod file;
@@ -24,6 +24,7 @@ pub mod memory;
 pub mod misc;
 pub mod names;
 pub mod poll;
+mod rows;
 pub mod signal;
 pub mod socket;
 pub mod stat;
@@ -98,8 +99,8 @@ static COUNTS: Locked<BTreeMap<u64, u64>> = Locked::new(BTreeMap::new());
 static REPORTED: Locked<BTreeMap<u64, u64>> = Locked::new(BTreeMap::new());
 
 fn missing(number: u64, rip: u64) -> Result<u64> {
-    let row = syscalls::find(number);
-    if row.is_some_and(|row| row.state == State::Quiet) {
+    let row = rows::find(number);
+    if row.is_some_and(|row| row.quiet) {
         return Err(Errno::ENOSYS);
     }
     let first = {
@@ -131,7 +132,7 @@ pub fn print_summary() {
     }
     crate::console::warn("system calls used:");
     let line = |number: u64, count: u64, what: &str| {
-        let name = syscalls::find(number).map_or("unknown", |row| row.name);
+        let name = rows::find(number).map_or("unknown", |row| row.name);
         crate::console::warn(&format!("  {count:>10}  {name}{what}"));
     };
     let counts = core::mem::take(&mut *COUNTS.get());
