@@ -6,7 +6,7 @@ use crate::arch::vcpu::{self, VCPU_BLOCKS};
 use crate::arch::{apic, fpu, kvmclock, smp};
 use crate::mm::{frames, heap, pagetable};
 use crate::sched::idle;
-use crate::{config, lock, power, process, random, time};
+use crate::{config, lock, net, power, process, random, time};
 use unik_abi::ABI_VERSION;
 use unik_abi::control::{ExitReport, Phase};
 use unik_abi::image::{IMAGE_MAGIC, ImageInfo};
@@ -92,6 +92,7 @@ fn first(start_info: u64, entry_tsc: u64, ring3_tsc: u64) -> ! {
     apic::init(features.leaf1_ecx);
     vcpu.init(0, table, apic::is_xapic());
     idle::install(vcpu::first_stack_top());
+    net::setup::start();
     process::start(info, config, features.hwcap);
     if config.cpus > 1 {
         smp::start(config.cpus);

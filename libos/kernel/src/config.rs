@@ -32,6 +32,8 @@ pub struct Config {
     pub consoles: [Option<u64>; 2],
     /// Bytes that end standard input when they appear in it; empty: the console can say so itself.
     pub input_end: Vec<u8>,
+    /// Records of network cards.
+    pub cards: Vec<Vec<u8>>,
     /// Port that takes many register accesses at once.
     pub batch: Option<u16>,
     /// Which standard streams are terminals.
@@ -53,7 +55,8 @@ pub fn get() -> &'static Config {
     CONFIG.call_once(Config::default)
 }
 
-fn number(value: &[u8]) -> Option<u64> {
+/// A decimal number, or a hexadecimal one with `0x`.
+pub fn number(value: &[u8]) -> Option<u64> {
     let text = core::str::from_utf8(value).ok()?;
     match text.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16).ok(),
@@ -111,6 +114,7 @@ impl Config {
                 b"console" => self.consoles[0] = number(value),
                 b"console.err" => self.consoles[1] = number(value),
                 b"console.eof" => self.input_end = hex(value),
+                b"net" => self.cards.push(value.to_vec()),
                 b"batch" => self.batch = number(value).and_then(|port| u16::try_from(port).ok()),
                 b"tty" => self.tty = [b'0', b'1', b'2'].map(|stream| value.contains(&stream)),
                 b"winsize" => self.set_winsize(value),

@@ -2,14 +2,14 @@
 
 use crate::arch::nucleus::{self, RegisterOp};
 use crate::arch::vcpu::Vectors;
-use crate::config;
 use crate::lock::Locked;
 use crate::mm::frames;
+use crate::{config, interrupts};
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use core::ptr::NonNull;
-use unik_abi::control::{BATCH_LEN, GSI_VECTOR_BASE, Phase, RegisterAccess, RegisterBatch};
-use unik_abi::layout::{IMAGE_PADDR, IOAPIC_PADDR, LIBOS_VADDR, PHYSMAP_VADDR};
+use unik_abi::control::{BATCH_LEN, Phase, RegisterAccess, RegisterBatch};
+use unik_abi::layout::{IMAGE_PADDR, LIBOS_VADDR, PHYSMAP_VADDR};
 use unik_fs::wait::{WaitQueue, ready};
 use unik_virtio::bus::{RegOp, RegisterBus};
 use unik_virtio::console::{Console, QUEUES, ReadOutcome};
@@ -287,28 +287,17 @@ pub fn writable(stream: usize) -> bool {
 }
 
 fn gsi_of(stream: usize) -> Option<u32> {
-    let window = config::get().consoles[stream]?;
-    config::get()
-        .windows
-        .iter()
-        .find(|(address, _)| *address == window)
-        .map(|&(_, gsi)| gsi)
+    interrupts::gsi_of(config::get().consoles[stream]?)
 }
 
-/// Routes the device's interrupt to vCPU 0 through the I/O APIC (82093AA), once.
+/// Routes the device's interrupt, once.
 fn route(stream: usize) {
     let mut devices = DEVICES.get();
     if core::mem::replace(&mut devices[stream].routed, true) {
         return;
     }
     if let Some(gsi) = gsi_of(stream) {
-        let (select, data, low) = (IOAPIC_PADDR, IOAPIC_PADDR + 0x10, 0x10 + 2 * gsi);
-        Bus.run(&mut [
-            RegOp::write(select, low + 1),
-            RegOp::write(data, 0),
-            RegOp::write(select, low),
-            RegOp::write(data, GSI_VECTOR_BASE as u32 + gsi),
-        ]);
+        interrupts::route(gsi);
     }
 }
 
@@ -316,7 +305,7 @@ fn route(stream: usize) {
 pub fn interrupt(vectors: Vectors) {
     for stream in 0..2 {
         let Some(gsi) = gsi_of(stream) else { continue };
-        if gsi >= 24 || !vectors.has(GSI_VECTOR_BASE + gsi as u8) {
+        if !interrupts::has(vectors, gsi) {
             continue;
         }
         if let Some(port) = DEVICES.get()[stream].port.as_mut() {

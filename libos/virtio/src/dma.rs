@@ -61,6 +61,26 @@ impl<H: Hal> Dma<H> {
         unsafe { self.vaddr.add(offset) }
     }
 
+    /// The `len` bytes at `offset`. Panics when that is outside.
+    ///
+    /// # Safety
+    /// The device does not write them while the slice lives.
+    pub(crate) unsafe fn bytes(&self, offset: usize, len: usize) -> &[u8] {
+        assert!(offset + len <= self.len(), "DMA view outside of its memory");
+        // SAFETY: the range is inside the allocation, which was zeroed; the caller keeps the device away.
+        unsafe { core::slice::from_raw_parts(self.vaddr.as_ptr().add(offset), len) }
+    }
+
+    /// As [`Self::bytes`], to be written.
+    ///
+    /// # Safety
+    /// The device neither reads nor writes them while the slice lives.
+    pub(crate) unsafe fn bytes_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
+        assert!(offset + len <= self.len(), "DMA view outside of its memory");
+        // SAFETY: as in `bytes`; the value is borrowed mutably.
+        unsafe { core::slice::from_raw_parts_mut(self.vaddr.as_ptr().add(offset), len) }
+    }
+
     /// Copies `bytes` to `offset`. Panics when they do not fit: a driver's own mistake, never the device's.
     pub(crate) fn write(&mut self, offset: usize, bytes: &[u8]) {
         assert!(

@@ -7,7 +7,7 @@
 //! - [`bus`]: register operations and the trait that runs them.
 //! - [`mmio`]: [`mmio::BatchedMmio`], a virtio-mmio (version 2) transport that queues writes and reads ahead.
 //! - [`dma`], [`queue`]: memory shared with the device; the split virtqueue with exact notification suppression.
-//! - [`console`], [`rng`]: the drivers.
+//! - [`console`], [`net`], [`rng`]: the drivers.
 //!
 //! Why not `virtio-drivers`' own `VirtQueue`: with VIRTIO_F_EVENT_IDX its `should_notify` compares ring positions without wrap-around
 //! and without a barrier between publishing and looking (a kick can be lost), and it always asks for an interrupt on the next used buffer.
@@ -20,6 +20,7 @@ pub mod bus;
 pub mod console;
 pub mod dma;
 pub mod mmio;
+pub mod net;
 pub mod queue;
 pub mod rng;
 mod setup;

@@ -8,6 +8,7 @@ use crate::dma::Dma;
 use crate::setup::DriverError;
 use alloc::boxed::Box;
 use alloc::vec;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, Ordering, fence};
 use virtio_drivers::transport::Transport;
 use virtio_drivers::{Hal, PAGE_SIZE, PhysAddr};
@@ -43,6 +44,17 @@ pub struct Used {
     pub token: u16,
     /// Bytes that the device says it wrote; to be clamped by the driver.
     pub len: u32,
+}
+
+/// Where the device counts the chains it is done with, for whoever looks without holding the queue.
+#[derive(Clone, Copy, Debug)]
+pub struct RingWatch(NonNull<AtomicU16>);
+
+impl RingWatch {
+    /// The cell of the count.
+    pub fn as_ptr(self) -> *mut AtomicU16 {
+        self.0.as_ptr()
+    }
 }
 
 /// One queue of a device.
@@ -207,6 +219,16 @@ impl<H: Hal> SplitQueue<H> {
         !self.broken && self.used_idx().load(Ordering::Acquire) != self.popped
     }
 
+    /// Number of chains popped so far, modulo 2^16: what [`Self::watch`] counts while nothing is new.
+    pub fn popped(&self) -> u16 {
+        self.popped
+    }
+
+    /// The device's count of finished chains. It can be read as long as the queue lives.
+    pub fn watch(&self) -> RingWatch {
+        RingWatch(self.area.ptr(self.used_at + 2).cast())
+    }
+
     /// Takes back the next chain that the device is done with.
     ///
     /// # Errors
@@ -253,6 +275,21 @@ impl<H: Hal> SplitQueue<H> {
         }
         fence(Ordering::SeqCst);
         self.can_pop()
+    }
+
+    /// Asks for one interrupt, when `more` chains and one are done. True when so many are done already: look again instead of sleeping.
+    /// Where the device knows only on and off, the interrupt comes at the next chain, and more follow until [`Self::disable_interrupts`].
+    pub fn arm(&mut self, more: u16) -> bool {
+        self.interrupts = false;
+        if self.event_idx {
+            self.used_event()
+                .store(self.popped.wrapping_add(more), Ordering::Release);
+        } else {
+            self.avail_flags().store(0, Ordering::Release);
+        }
+        fence(Ordering::SeqCst);
+        let done = self.used_idx().load(Ordering::Acquire);
+        !self.broken && done.wrapping_sub(self.popped) > more
     }
 
     /// Asks for no interrupts. One may still come.

@@ -1,12 +1,17 @@
 //! The network joined to the kernel: the one [`Net`], its clock and randomness, and the timer that keeps it going.
 //!
-//! The network is made at its first use and begins with the loopback. A card is added to it with `Net::add_link`, inside of
-//! [`crate::arch::on_large_stack`]; its interrupt calls [`poll`].
+//! The network is made at its first use, or at start where cards are announced, and begins with the loopback. Received frames are looked
+//! for at every chance ([`look`]): when a program asks for something that is not there, when a thread blocks, in the idle loop. Interrupts
+//! come only to a vCPU that halts ([`rest`]) and to a program that does not call for a while ([`WATCH`]).
 //!
+//! - [`card`]: drivers and interrupts. [`setup`]: what the configuration says.
 //! - [`socket`]: a socket as an open file. `crate::sys::socket`: the system calls.
 
+pub mod card;
+pub mod setup;
 pub mod socket;
 
+use crate::arch::vcpu::Vectors;
 use crate::errno::{Errno, Result};
 use crate::lock::Locked;
 use crate::mm::{PAGE, frames};
@@ -14,6 +19,7 @@ use crate::process::PID;
 use crate::sched::timers::{self, Action};
 use crate::{arch, random, time};
 use alloc::rc::Rc;
+use core::sync::atomic::{AtomicBool, Ordering};
 use unik_core::timers::TimerId;
 use unik_net::message::Credentials;
 use unik_net::{Host, Limits, Net};
@@ -28,6 +34,13 @@ const SETUP_STACK: usize = 256 << 10;
 const POOL_SHARE: u64 = 8;
 /// The network is not looked at again within this time, nanoseconds.
 const GRAIN: u64 = 100_000;
+/// A program that makes no calls for so long is interrupted by received frames, nanoseconds.
+const WATCH: u64 = 2_000_000;
+
+/// Cards were asked for interrupts.
+static ARMED: AtomicBool = AtomicBool::new(false);
+/// Since the alarm rang somebody looked and found something.
+static LOOKED: AtomicBool = AtomicBool::new(false);
 
 /// What the network needs of the kernel.
 struct Machine;
@@ -61,35 +74,96 @@ pub fn net() -> Rc<Net> {
     NET.get().insert(net).clone()
 }
 
-/// Takes what cards have received and does what is due.
+/// Takes what cards have received and does what is due; from now on somebody has to look again.
 pub fn poll() {
-    let Some(net) = NET.get().clone() else { return };
+    if ARMED.swap(false, Ordering::Relaxed) {
+        card::disarm();
+    }
+    let watch = card::any().then(|| time::now() + WATCH);
+    alarm([work(), watch].into_iter().flatten().min());
+}
+
+/// Takes what cards have received and does what is due. When there is more to do.
+fn work() -> Option<u64> {
+    let net = NET.get().clone()?;
     let more = net.poll();
-    alarm(if more { Some(0) } else { net.deadline() });
+    card::note_seen();
+    if more { Some(0) } else { net.deadline() }
+}
+
+/// Takes what cards have received, if there is anything. True when there was.
+#[inline]
+pub fn look() -> bool {
+    let found = card::waiting();
+    if found {
+        LOOKED.store(true, Ordering::Relaxed);
+        poll();
+    }
+    found
+}
+
+/// Before a vCPU halts: from now on frames interrupt. True when there are some already.
+pub fn rest() -> bool {
+    if !card::any() || ARMED.load(Ordering::Relaxed) {
+        return card::waiting();
+    }
+    if card::arm() {
+        return true;
+    }
+    ARMED.store(true, Ordering::Relaxed);
+    // Nobody needs to watch now.
+    if let Some((_, timer)) = ALARM.get().take() {
+        timers::cancel(timer);
+    }
+    set_alarm(deadline());
+    false
+}
+
+/// Handles the cards' interrupts.
+pub fn interrupt(vectors: Vectors) {
+    if card::any() && card::interrupted(vectors) {
+        poll();
+    }
+}
+
+/// The alarm rang: a program that did not look since gets interrupts again.
+fn ring() {
+    *ALARM.get() = None;
+    if LOOKED.swap(false, Ordering::Relaxed) || rest() {
+        poll();
+    } else {
+        alarm(work());
+    }
+}
+
+fn deadline() -> Option<u64> {
+    NET.get().clone()?.deadline()
 }
 
 /// Sees to it that [`poll`] is called in time. Called after everything that may have brought its moment forward.
 pub fn watch() {
-    let Some(net) = NET.get().clone() else { return };
-    alarm(net.deadline());
+    alarm(deadline());
 }
 
 fn alarm(next: Option<u64>) {
-    let Some(next) = next else { return };
+    if set_alarm(next) {
+        timers::watch_next();
+    }
+}
+
+/// Brings the alarm forward to `next`. True when it was later or not set at all.
+fn set_alarm(next: Option<u64>) -> bool {
+    let Some(next) = next else { return false };
     let known = *ALARM.get();
     match known {
-        Some((at, _)) if at <= next => return,
+        Some((at, _)) if at <= next => return false,
         Some((_, timer)) => timers::cancel(timer),
         None => {}
     }
     let at = next.max(time::now() + GRAIN);
-    let ring = || {
-        *ALARM.get() = None;
-        poll();
-    };
     let timer = timers::add(at, Action::Call(Rc::new(ring)));
     *ALARM.get() = Some((at, timer));
-    timers::watch_next();
+    true
 }
 
 /// Who the process is, for messages that carry it.

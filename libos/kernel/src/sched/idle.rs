@@ -6,7 +6,7 @@
 use super::{Thread, share_the_rest, switch_to, take_ready, timers};
 use crate::arch::vcpu::Vcpu;
 use crate::arch::{apic, nucleus, pause, rdtsc};
-use crate::{lock, time};
+use crate::{lock, net, time};
 use alloc::boxed::Box;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -39,6 +39,7 @@ pub fn run() -> ! {
     loop {
         crate::interrupts::dispatch(Vcpu::this().take_vectors());
         timers::run_due();
+        net::look();
         if let Some(next) = take_ready() {
             timers::watch_next();
             share_the_rest();
@@ -59,7 +60,7 @@ fn wait_for_work(look: &Cell<u64>) {
     let end = rdtsc() + time::ns_to_ticks(look.get());
     let found = loop {
         let now = rdtsc();
-        if super::has_ready() || vcpu.has_pending() || now >= due {
+        if super::has_ready() || vcpu.has_pending() || net::card::waiting() || now >= due {
             break true;
         }
         if now >= end {
@@ -75,7 +76,7 @@ fn wait_for_work(look: &Cell<u64>) {
     look.set((look.get() / 2).max(MIN_LOOK));
     lock::acquire();
     vcpu.polling.store(false, Ordering::SeqCst);
-    if super::has_ready() || vcpu.has_pending() {
+    if super::has_ready() || vcpu.has_pending() || net::rest() {
         return;
     }
     let deadline = timers::idle_deadline().map_or(nucleus::KEEP_DEADLINE, time::to_tsc);

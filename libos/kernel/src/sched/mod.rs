@@ -186,6 +186,7 @@ pub fn yield_now() {
 
 /// Gives the vCPU to the next ready thread, or to this vCPU's idle thread. The current thread's state says what becomes of it.
 fn schedule() {
+    crate::net::look();
     if has_ready() {
         timers::run_due();
     }

@@ -16,6 +16,7 @@ use crate::mm::{frames, user};
 use crate::sched::{Wake, wait};
 use crate::{boot, config, process};
 use alloc::rc::Rc;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 use unik_fs::console::Console;
@@ -69,7 +70,10 @@ fn build() -> Rc<Vfs> {
         archive,
         pages: frames::stats().1 as u64 / 2,
         hostname: config.hostname.clone(),
-        resolvers: Vec::new(),
+        resolvers: crate::net::setup::name_servers()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         zone: config.tz.clone(),
     };
     let vfs = tree::build(system(), fds(), plan);

@@ -37,6 +37,8 @@ pub struct LinkSetup {
     pub dhcp: bool,
     /// Take IPv6 addresses from router advertisements.
     pub slaac: bool,
+    /// Name servers.
+    pub dns: Vec<IpAddr>,
 }
 
 /// Packets for one next hop: a smoltcp raw socket, so that ARP for one neighbour does not hold up the others.
@@ -84,6 +86,7 @@ impl Link {
             mtu: LOOPBACK_MTU,
             checksum: true,
             tso4: false,
+            tso6: false,
             lossy: false,
         };
         let mut config = Config::new(HardwareAddress::Ip);
@@ -117,6 +120,7 @@ impl Link {
         if let Some(gateway) = setup.gateway_v6 {
             let _ = link.iface.routes_mut().add_default_ipv6_route(gateway);
         }
+        link.dns.clone_from(&setup.dns);
         if setup.dhcp {
             link.dhcp = Some(link.auto.add(dhcpv4::Socket::new()));
         }
@@ -439,8 +443,10 @@ impl<'a> Device for Port<'a> {
                 caps.checksum.icmpv6,
             ) = (Checksum::None, Checksum::None, Checksum::None);
         }
-        if self.info.tso4 && self.info.checksum {
-            caps.segmentation.tcpv4 = NonZeroUsize::new(65_535);
+        if self.info.checksum {
+            let large = |offered: bool| NonZeroUsize::new(65_535).filter(|_| offered);
+            caps.segmentation.tcpv4 = large(self.info.tso4);
+            caps.segmentation.tcpv6 = large(self.info.tso6);
         }
         caps
     }
