@@ -6,6 +6,7 @@
 //!
 //! - [`virtio`]: what virtio devices share: rings, the register window.
 //! - [`block`]: virtio-blk: requests out, outcomes in.
+//! - [`net`]: virtio-net: frames out, frames in.
 //! - [`console`]: virtio-console, for the standard streams.
 //! - [`rng`]: entropy by virtio-rng.
 //! - [`vsock`]: byte streams between guest and host by virtio-vsock.
@@ -20,6 +21,7 @@ pub mod console;
 pub mod debug_port;
 pub mod exit_port;
 pub mod ioapic;
+pub mod net;
 pub mod rng;
 pub mod serial;
 pub mod virtio;

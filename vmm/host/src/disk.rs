@@ -215,7 +215,7 @@ impl Disk {
 }
 
 /// Where pieces of guest memory lie in this process.
-fn host_pieces(
+pub(crate) fn host_pieces(
     mem: &GuestMemoryMmap,
     pieces: &[(GuestAddress, usize)],
 ) -> io::Result<Vec<libc::iovec>> {

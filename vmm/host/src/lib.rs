@@ -9,8 +9,9 @@
 //! - [`signals`]: signals as a file descriptor, and the kick that takes a vCPU out of the guest.
 //! - [`poll`]: waiting for file descriptors.
 //! - [`disk`]: disk images as rows of bytes.
+//! - [`tap`]: network devices of the host.
 //! - [`clock`]: the time stamp counter and the wall clock.
-//! - [`entropy`], [`terminal`]: small questions to the kernel.
+//! - [`entropy`], [`terminal`], [`limits`]: small questions to the kernel.
 
 pub mod clock;
 pub mod cpuid;
@@ -19,9 +20,11 @@ pub mod entropy;
 pub mod exit;
 pub mod kick;
 pub mod kvm;
+pub mod limits;
 pub mod memory;
 pub mod poll;
 pub mod signals;
+pub mod tap;
 pub mod terminal;
 pub mod vcpu;
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit_codes;
+use crate::net::NetArgs;
 use crate::timings::Clock;
 
 #[derive(Debug, Parser)]
@@ -30,7 +31,7 @@ enum Command {
 }
 
 /// The arguments of `unik-vmm run`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
     /// The image, as `cargo unik build` or `cargo unik pack` writes it
     pub image: PathBuf,
@@ -52,6 +53,9 @@ pub struct RunArgs {
     /// List the system calls that were used or are missing when the program ends
     #[arg(long)]
     pub syscall_summary: bool,
+    /// The network.
+    #[command(flatten)]
+    pub network: NetArgs,
     /// Say nothing but what the program says
     #[arg(long, short = 'q')]
     pub quiet: bool,

@@ -9,6 +9,7 @@ use crate::handover::HandoverError;
 use crate::linux::LinuxError;
 use crate::loader::LoadError;
 use crate::loader::linux::KernelError;
+use crate::net::NetError;
 use crate::plan::PlanError;
 
 /// What can stop a run before the guest does.
@@ -29,6 +30,9 @@ pub enum Error {
     /// A disk.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The network.
+    #[error(transparent)]
+    Net(#[from] NetError),
     /// The boot area.
     #[error(transparent)]
     Handover(#[from] HandoverError),
@@ -61,6 +65,7 @@ impl Error {
             Self::Disk(DiskError::Open { .. }) | Self::Kernel(KernelError::Read { .. }) => {
                 exit_codes::NO_INPUT
             }
+            Self::Net(error) | Self::Plan(PlanError::Net(error)) => error.exit_code(),
             Self::Load(_)
             | Self::Kernel(KernelError::Foreign { .. } | KernelError::Damaged { .. }) => {
                 exit_codes::DATA

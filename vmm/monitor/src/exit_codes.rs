@@ -10,6 +10,7 @@
 //! | 69 | KVM is missing or may not be used |
 //! | 70 | the guest crashed in a way that is not the program's: library OS panic, triple fault, unknown instruction |
 //! | 71 | the host refused something: memory, threads, a KVM call |
+//! | 73 | a file cannot be written: the copy of the traffic |
 //! | 75 | a Linux guest asked for a reset: `reboot`, or `panic=N` of a kernel without the pvpanic driver. 0 is a guest that switched itself off |
 //! | 77 | ended from the terminal (Ctrl-A x) |
 //! | 78 | the image and the wishes do not go together: arguments too long, memory too small, library OS refused to start |
@@ -28,6 +29,8 @@ pub const UNAVAILABLE: u8 = 69;
 pub const CRASH: u8 = 70;
 /// The host refused something.
 pub const HOST: u8 = 71;
+/// A file cannot be written.
+pub const NO_OUTPUT: u8 = 73;
 /// The guest asked for a reset.
 pub const GUEST_RESET: u8 = 75;
 /// The user ended the guest from the terminal.

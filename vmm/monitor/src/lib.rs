@@ -6,6 +6,7 @@
 //! - [`linux`]: everything that only a Linux guest needs.
 //! - [`handover`] and [`config`]: what the guest finds in the boot area.
 //! - [`machine`]: the builder of virtual machines, their bus, devices in their places and vCPU threads.
+//! - [`net`]: which network cards a machine gets.
 //! - [`streams`], [`input`]: the host's standard streams.
 //! - [`run`]: one run and its event loop; signals in ([`signals`]), the end out.
 //! - [`control`]: the page that guest and monitor share.
@@ -24,6 +25,7 @@ pub mod input;
 pub mod linux;
 pub mod loader;
 pub mod machine;
+pub mod net;
 pub mod plan;
 pub mod report;
 pub mod run;

@@ -3,13 +3,15 @@
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use unik_abi::{MAX_VCPUS, PAGE_SIZE, layout};
 
 use crate::cli::{RunArgs, TimingsFormat};
 use crate::config::{Records, last};
 use crate::loader::Image;
+use crate::net::{self, Card, NetError, Wishes};
 
 /// Guest memory when nobody says otherwise. Backed lazily: a reservation costs nothing.
 const DEFAULT_MEMORY: u64 = 1 << 30;
@@ -42,6 +44,9 @@ pub enum PlanError {
         /// Its value.
         value: OsString,
     },
+    /// The network.
+    #[error(transparent)]
+    Net(#[from] NetError),
     /// A value with a NUL byte.
     #[error("an argument or environment variable contains a NUL byte")]
     Nul,
@@ -56,6 +61,10 @@ pub struct Plan {
     pub memory: u64,
     /// Number of vCPUs.
     pub cpus: u8,
+    /// Network cards.
+    pub cards: Vec<Card>,
+    /// `--pcap`.
+    pub pcap: Option<PathBuf>,
     /// The part of the run configuration that does not depend on the machine.
     pub records: Records,
     /// `--timings`.
@@ -75,6 +84,8 @@ impl Plan {
             name: name.to_string_lossy().into_owned(),
             memory: memory(args, manifest, image.end())?,
             cpus: cpus(args, manifest)?,
+            cards: net::resolve(&args.network, &wishes(manifest)?)?,
+            pcap: args.network.pcap.clone(),
             records: records(args, manifest, name)?,
             timings: args.timings,
             quiet: args.quiet,
@@ -105,6 +116,30 @@ fn cpus(args: &RunArgs, manifest: &[u8]) -> Result<u8, PlanError> {
         Ok(count) if count >= 1 && usize::from(count) <= MAX_VCPUS => Ok(count),
         _ => Err(PlanError::Cpus(wanted)),
     }
+}
+
+/// What the image wishes for its network.
+fn wishes(manifest: &[u8]) -> Result<Wishes, NetError> {
+    Ok(Wishes {
+        net: all(manifest, net::WISH_NET)?,
+        publish: all(manifest, net::WISH_PORT)?,
+    })
+}
+
+/// All values of `key`, read.
+fn all<T: FromStr<Err: ToString>>(manifest: &[u8], key: &'static str) -> Result<Vec<T>, NetError> {
+    let read = |value: &[u8]| {
+        let text = String::from_utf8_lossy(value);
+        text.parse().map_err(|error: T::Err| NetError::Manifest {
+            key,
+            value: OsStr::from_bytes(value).into(),
+            reason: error.to_string(),
+        })
+    };
+    unik_abi::config::records(manifest)
+        .filter(|(name, _)| *name == key.as_bytes())
+        .map(|(_, value)| read(value))
+        .collect()
 }
 
 fn number(manifest: &[u8], key: &'static str) -> Result<Option<u64>, PlanError> {

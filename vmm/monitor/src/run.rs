@@ -18,6 +18,7 @@ use crate::handover::Handover;
 use crate::input::{Input, Wants};
 use crate::loader::Image;
 use crate::machine::console::Pump;
+use crate::machine::net::{self, pcap::Pcap};
 use crate::machine::vcpus::{Ending, Entry, Running};
 use crate::machine::{self, Machine, Size};
 use crate::plan::Plan;
@@ -66,11 +67,14 @@ pub fn run(args: &RunArgs, clock: Clock) -> Result<u8, Error> {
     let mut records = plan.records.clone();
     let streams = Streams::connect(&mut machine, &mut records)?;
     machine.attach_entropy();
+    let cards = attach_cards(&mut machine, &plan, &mut records)?;
     let guest = Guest::of(&machine);
     complete(&mut records, &plan, &guest);
     let entry = enter(&image, &machine, &records)?;
     let running = machine.power_on(entry)?;
+    let exits = running.exits();
     let ending = Supervisor::new(running, streams, &guest)?.watch(signals)?;
+    let tallies: Vec<_> = cards.into_iter().map(net::Running::finish).collect();
     let words = LastWords::read(&guest.mem);
     let report = Context {
         name: &plan.name,
@@ -83,13 +87,31 @@ pub fn run(args: &RunArgs, clock: Clock) -> Result<u8, Error> {
     if let Some(format) = plan.timings {
         timings.mark_guest_phases(&words.phases, guest.tsc_offset);
         timings.mark("monitor done");
+        timings.count_exits(&exits);
+        timings.count_frames(&tallies);
         say(&timings.render(format, guest.tsc_khz));
     }
     Ok(report.code)
 }
 
+/// Gives the machine its network cards, and tells of them in `records`.
+fn attach_cards(
+    machine: &mut Machine,
+    plan: &Plan,
+    records: &mut Records,
+) -> Result<Vec<net::Running>, Error> {
+    let pcap = plan.pcap.as_deref().map(Pcap::create).transpose()?;
+    let pcap = pcap.map(Arc::new);
+    let attach = |card| {
+        let (record, running) = net::attach(machine, card, pcap.as_ref())?;
+        records.add("net", record);
+        Ok(running)
+    };
+    plan.cards.iter().map(attach).collect()
+}
+
 /// Writes to standard error, which somebody may have closed.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 

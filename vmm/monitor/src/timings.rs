@@ -2,12 +2,15 @@
 //!
 //! All instants are values of the host's time stamp counter; the guest's are converted by the offset between the two
 //! counters. A guest's value that makes no sense (earlier than the phase before, later than now) is left out.
+//! Behind the phases stand counts of what is dear: the guest's exits to the monitor, and what its network cards did.
 
 use std::fmt::Write;
 
 use unik_abi::control::PHASES;
 
 use crate::cli::TimingsFormat;
+use crate::machine::bus::Exits;
+use crate::machine::net::Tally;
 
 /// Names of [`unik_abi::control::Phase`], in its order.
 const PHASE_NAMES: [&str; PHASES] = [
@@ -43,6 +46,7 @@ impl Clock {
 pub struct Timings {
     clock: Clock,
     reached: Vec<(&'static str, u64)>,
+    counts: Vec<(String, u64)>,
 }
 
 impl Timings {
@@ -51,6 +55,7 @@ impl Timings {
         Self {
             clock,
             reached: vec![("monitor start", clock.start)],
+            counts: Vec::new(),
         }
     }
 
@@ -74,6 +79,32 @@ impl Timings {
         }
     }
 
+    /// How often the guest left to the monitor.
+    pub fn count_exits(&mut self, exits: &Exits) {
+        let counts = exits.counts();
+        let all = counts.iter().map(|(_, count)| count).sum();
+        self.counts.push(("exits".to_owned(), all));
+        self.counts
+            .extend(counts.map(|(kind, count)| (format!("exits {kind}"), count)));
+    }
+
+    /// What the network cards did.
+    pub fn count_frames(&mut self, cards: &[Tally]) {
+        for (number, card) in cards.iter().enumerate() {
+            let counts = [
+                ("frames sent", card.counts.sent),
+                ("frames received", card.counts.received),
+                ("frames dropped", card.counts.dropped),
+                ("interrupts", card.counts.interrupts),
+                ("kicks", card.kicks),
+                ("sleeps", card.sleeps),
+            ];
+            let name = |what| format!("net{number} {what}");
+            self.counts
+                .extend(counts.map(|(what, count)| (name(what), count)));
+        }
+    }
+
     /// The report. `tsc_khz` is the counter's frequency.
     pub fn render(&self, format: TimingsFormat, tsc_khz: u32) -> String {
         let micros = |at: u64| (at - self.clock.start) as f64 * 1000.0 / f64::from(tsc_khz.max(1));
@@ -83,19 +114,18 @@ impl Timings {
                 for (phase, at) in &self.reached {
                     let _ = writeln!(out, "{phase:<18} {:>10.3} ms", micros(*at) / 1000.0);
                 }
+                for (what, count) in &self.counts {
+                    let _ = writeln!(out, "{what:<20} {count:>8}");
+                }
             }
             TimingsFormat::Json => {
-                let fields: Vec<String> = self
-                    .reached
-                    .iter()
-                    .map(|(phase, at)| {
-                        format!(
-                            "\"{}_us\":{:.1}",
-                            phase.replace(' ', "_").to_lowercase(),
-                            micros(*at)
-                        )
-                    })
-                    .collect();
+                let key = |name: &str| name.replace(' ', "_").to_lowercase();
+                let phases = self.reached.iter();
+                let phases =
+                    phases.map(|(phase, at)| format!("\"{}_us\":{:.1}", key(phase), micros(*at)));
+                let counts = self.counts.iter();
+                let counts = counts.map(|(what, count)| format!("\"{}\":{count}", key(what)));
+                let fields: Vec<String> = phases.chain(counts).collect();
                 let _ = writeln!(out, "{{{}}}", fields.join(","));
             }
         }

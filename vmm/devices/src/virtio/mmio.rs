@@ -273,6 +273,7 @@ impl<D: Device> Mmio<D> {
             self.fail();
             return Effect::None;
         }
+        self.device.accept(self.state.accepted);
         Effect::Ready
     }
 

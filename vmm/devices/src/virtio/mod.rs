@@ -40,6 +40,9 @@ pub trait Device {
         Vec::new()
     }
 
+    /// The driver is ready, with these of the features that it was offered.
+    fn accept(&mut self, _features: u64) {}
+
     /// The driver reset the device: forget everything that belongs to requests.
     fn reset(&mut self);
 }

@@ -3,7 +3,7 @@
 //! What this adds: a chain is read once and checked as a whole before anybody uses it ([`Chain`]), a driver's nonsense ends
 //! as [`Broken`] instead of being skipped, and a driver without event indices can refuse interrupts.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use virtio_bindings::bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
@@ -76,6 +76,13 @@ impl Segment {
         Ok(take)
     }
 
+    /// Takes at most `limit` bytes off the front and returns how many.
+    pub fn skip(&mut self, limit: u32) -> u32 {
+        let take = limit.min(self.len);
+        self.advance(take as usize);
+        take
+    }
+
     fn advance(&mut self, by: usize) {
         self.addr = GuestAddress(self.addr.0 + by as u64);
         self.len -= by as u32;
@@ -115,6 +122,8 @@ pub fn take_bytes(
 #[derive(Debug)]
 pub struct Ring {
     queue: Queue,
+    /// The used index when the driver was last thought of.
+    told: u16,
 }
 
 impl Ring {
@@ -127,6 +136,7 @@ impl Ring {
         };
         Self {
             queue: Queue::new(max).unwrap_or_default(),
+            told: 0,
         }
     }
 
@@ -190,21 +200,58 @@ impl Ring {
         Ok(index.0 != self.queue.next_avail())
     }
 
-    /// Gives a chain back; `written` bytes of its writable part were filled.
-    pub fn push(&mut self, mem: &GuestMemoryMmap, head: u16, written: u32) -> Result<(), Broken> {
-        self.queue.add_used(mem, head, written).map_err(|_| Broken)
+    /// Number of entries that the driver chose.
+    pub fn size(&self) -> u16 {
+        self.queue.size()
     }
 
-    /// Whether the driver wants an interrupt for what was given back since the last time this was asked.
-    pub fn wants_interrupt(&mut self, mem: &GuestMemoryMmap) -> Result<bool, Broken> {
-        let wanted = self.queue.needs_notification(mem).map_err(|_| Broken)?;
-        if self.queue.event_idx_enabled() {
-            return Ok(wanted);
+    /// Gives a chain back; `written` bytes of its writable part were filled.
+    pub fn push(&mut self, mem: &GuestMemoryMmap, head: u16, written: u32) -> Result<(), Broken> {
+        self.push_all(mem, &[(head, written)])
+    }
+
+    /// Gives chains back together: the driver sees all of them or none.
+    pub fn push_all(&mut self, mem: &GuestMemoryMmap, chains: &[(u16, u32)]) -> Result<(), Broken> {
+        let (ring, size) = (self.queue.used_ring(), self.queue.size());
+        let mut next = self.queue.next_used();
+        for &(head, written) in chains {
+            if head >= size {
+                return Err(Broken);
+            }
+            let element = u64::from(head) | u64::from(written) << 32;
+            let place = ring.checked_add(4 + 8 * u64::from(next % size));
+            mem.write_obj(element.to_le(), GuestAddress(place.ok_or(Broken)?))
+                .map_err(|_| Broken)?;
+            next = next.wrapping_add(1);
         }
-        let flags: u16 = mem
-            .load(GuestAddress(self.queue.avail_ring()), Ordering::Acquire)
+        self.queue.set_next_used(next);
+        let index = GuestAddress(ring.checked_add(2).ok_or(Broken)?);
+        mem.store(next.to_le(), index, Ordering::Release)
+            .map_err(|_| Broken)
+    }
+
+    /// Whether the driver wants an interrupt for what was given back since the last time this was asked (2.7.7.2, 2.7.10).
+    pub fn wants_interrupt(&mut self, mem: &GuestMemoryMmap) -> Result<bool, Broken> {
+        let now = self.queue.next_used();
+        let before = std::mem::replace(&mut self.told, now);
+        // What was given back must be visible before the driver's wish is read: the driver does it the other way round.
+        fence(Ordering::SeqCst);
+        let indexed = self.queue.event_idx_enabled();
+        let offset = if indexed {
+            4 + 2 * u64::from(self.queue.size())
+        } else {
+            0
+        };
+        let place = self.queue.avail_ring().checked_add(offset).ok_or(Broken)?;
+        let word: u16 = mem
+            .load(GuestAddress(place), Ordering::Acquire)
             .map_err(|_| Broken)?;
-        Ok(u16::from_le(flags) & VRING_AVAIL_F_NO_INTERRUPT as u16 == 0)
+        let word = u16::from_le(word);
+        Ok(if indexed {
+            now.wrapping_sub(word).wrapping_sub(1) < now.wrapping_sub(before)
+        } else {
+            word & VRING_AVAIL_F_NO_INTERRUPT as u16 == 0
+        })
     }
 
     /// Asks the driver not to ring while we are looking anyway. Only a hint.

@@ -8,17 +8,23 @@ use super::{Device, F_EVENT_IDX, F_VERSION_1};
 /// Guest RAM of the tests.
 pub const RAM: u64 = 1 << 20;
 
-/// Descriptor flags.
+/// Descriptor flag: the chain goes on.
 pub const NEXT: u16 = 1;
+/// The device writes.
 pub const WRITE: u16 = 2;
+/// The buffer is a table of descriptors.
 pub const INDIRECT: u16 = 4;
 
+/// The guest's memory.
 pub fn memory() -> GuestMemoryMmap {
     GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM as usize)]).unwrap()
 }
 
+/// Entries of each queue.
+pub const SIZE: u16 = 8;
+
 /// Where queue `index` has its descriptor table; available ring and used ring follow at 0x4000 and 0x8000.
-fn base(index: usize) -> u64 {
+pub fn base(index: usize) -> u64 {
     0x1_0000 * (index as u64 + 1)
 }
 
@@ -32,6 +38,7 @@ pub struct Driver<'a> {
     used: u16,
 }
 
+/// Writes a register.
 pub fn set<D: Device>(
     mmio: &mut Mmio<D>,
     mem: &GuestMemoryMmap,
@@ -41,6 +48,7 @@ pub fn set<D: Device>(
     mmio.write(offset, &value.to_le_bytes(), mem)
 }
 
+/// Reads a register.
 pub fn get<D: Device>(mmio: &Mmio<D>, offset: u64) -> u32 {
     let mut bytes = [0; 4];
     mmio.read(offset, &mut bytes);
@@ -68,7 +76,7 @@ pub fn set_up_queue<D: Device>(mmio: &mut Mmio<D>, mem: &GuestMemoryMmap, index:
     let base = base(index) as u32;
     let writes = [
         (0x30, index as u32),
-        (0x38, 8),
+        (0x38, SIZE.into()),
         (0x80, base),
         (0x90, base + 0x4000),
         (0xa0, base + 0x8000),
@@ -81,11 +89,18 @@ pub fn set_up_queue<D: Device>(mmio: &mut Mmio<D>, mem: &GuestMemoryMmap, index:
 
 /// Brings all queues of a device up.
 pub fn bring_up<D: Device>(mmio: &mut Mmio<D>, mem: &GuestMemoryMmap, event_idx: bool) -> Effect {
-    negotiate(
-        mmio,
-        mem,
-        F_VERSION_1 | if event_idx { F_EVENT_IDX } else { 0 },
-    );
+    bring_up_with(mmio, mem, 0, event_idx)
+}
+
+/// The same with some of the device's own features.
+pub fn bring_up_with<D: Device>(
+    mmio: &mut Mmio<D>,
+    mem: &GuestMemoryMmap,
+    features: u64,
+    event_idx: bool,
+) -> Effect {
+    let event_idx = if event_idx { F_EVENT_IDX } else { 0 };
+    negotiate(mmio, mem, features | F_VERSION_1 | event_idx);
     for index in 0..D::QUEUES.len() {
         set_up_queue(mmio, mem, index);
     }
@@ -93,11 +108,12 @@ pub fn bring_up<D: Device>(mmio: &mut Mmio<D>, mem: &GuestMemoryMmap, event_idx:
 }
 
 impl<'a> Driver<'a> {
+    /// A driver of queue `queue` in `mem`.
     pub fn new(mem: &'a GuestMemoryMmap, queue: usize) -> Self {
         Self {
             mem,
             base: base(queue),
-            size: 8,
+            size: SIZE,
             next_desc: 0,
             avail: 0,
             used: 0,
@@ -129,6 +145,7 @@ impl<'a> Driver<'a> {
         self.set_avail_index(self.avail);
     }
 
+    /// Says how many chains were offered.
     pub fn set_avail_index(&self, index: u16) {
         self.mem
             .write_obj(index, GuestAddress(self.base + 0x4002))

@@ -3,6 +3,7 @@
 use std::io::Stderr;
 use std::mem::offset_of;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use unik_abi::control::{
@@ -12,6 +13,7 @@ use unik_abi::layout;
 use unik_devices::debug_port::{self, DebugPort};
 use unik_devices::serial::{self, COM1, SerialPort};
 use unik_devices::{exit_port, ioapic};
+use unik_host::exit::Exit;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
@@ -31,8 +33,39 @@ pub trait Ports: Send + Sync {
     fn memory_write(&self, address: u64, data: &[u8]);
 }
 
+/// How often vCPUs left the guest, by reason.
+#[derive(Debug, Default)]
+pub struct Exits {
+    port: AtomicU64,
+    window: AtomicU64,
+    other: AtomicU64,
+}
+
+impl Exits {
+    /// Counts one exit.
+    pub fn count(&self, exit: &Exit<'_>) {
+        let reason = match exit {
+            Exit::IoOut { .. } | Exit::IoIn { .. } => &self.port,
+            Exit::MmioRead { .. } | Exit::MmioWrite { .. } => &self.window,
+            _ => &self.other,
+        };
+        reason.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reasons and counts.
+    pub fn counts(&self) -> [(&'static str, u64); 3] {
+        [
+            ("port", self.port.load(Ordering::Relaxed)),
+            ("window", self.window.load(Ordering::Relaxed)),
+            ("other", self.other.load(Ordering::Relaxed)),
+        ]
+    }
+}
+
 /// What ports and windows lead to.
 pub struct Bus {
+    /// How often each was used.
+    pub exits: Arc<Exits>,
     ports: Option<Arc<dyn Ports>>,
     debug: Mutex<DebugPort<Stderr>>,
     serial: Mutex<SerialPort<Stderr>>,
@@ -53,6 +86,7 @@ impl Bus {
         ports: Option<Arc<dyn Ports>>,
     ) -> Self {
         Self {
+            exits: Arc::default(),
             ports,
             debug: Mutex::new(DebugPort::new(std::io::stderr())),
             serial: Mutex::new(SerialPort::new(std::io::stderr())),

@@ -9,6 +9,7 @@ pub mod bus;
 pub mod console;
 pub mod disk;
 pub mod interrupts;
+pub mod net;
 pub mod rng;
 pub mod slot;
 pub mod vcpus;

@@ -18,7 +18,7 @@ use unik_host::kvm::{Kvm, KvmError, Vm};
 use unik_host::signals;
 use unik_host::vcpu::{LongStart, Registers, Vcpu};
 
-use super::bus::Bus;
+use super::bus::{Bus, Exits};
 use super::lock;
 use crate::error::Error;
 use crate::handover::Placed;
@@ -318,6 +318,11 @@ impl Running {
         Ok(())
     }
 
+    /// How often its vCPUs left the guest.
+    pub fn exits(&self) -> Arc<Exits> {
+        Arc::clone(&self.bus.exits)
+    }
+
     /// Readable once the guest has ended.
     pub fn ended(&self) -> &EventFd {
         &self.outcome.announced
@@ -341,7 +346,9 @@ fn run(adopted: Adopted, bus: &Bus) -> Option<Ending> {
     } = adopted;
     kicker.attach();
     loop {
-        let cause = match vcpu.run() {
+        let exit = vcpu.run();
+        exit.iter().for_each(|exit| bus.exits.count(exit));
+        let cause = match exit {
             Ok(Exit::IoOut { port, data }) => match bus.port_write(port, data) {
                 ControlFlow::Continue(()) => continue,
                 ControlFlow::Break(value) => return Some(Ending::Exit(value)),
