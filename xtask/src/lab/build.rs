@@ -16,6 +16,8 @@ pub struct Parts {
     pub maker: Maker,
     /// `unik-vmm`, static.
     pub monitor: PathBuf,
+    /// `lab-probe`, static.
+    pub probe: PathBuf,
 }
 
 /// Fetches, and builds where wanted.
@@ -46,5 +48,6 @@ pub fn parts(fresh: bool) -> Result<Parts> {
     Ok(Parts {
         maker,
         monitor: built.join("unik-vmm"),
+        probe: built.join("lab-probe"),
     })
 }

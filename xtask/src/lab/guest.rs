@@ -11,7 +11,14 @@ use std::path::Path;
 use std::process::Command;
 
 /// Modules of the inner guest.
-const MODULES: [&str; 4] = ["virtio-mmio", "virtio-blk", "virtio-rng", "pvpanic-mmio"];
+const MODULES: [&str; 6] = [
+    "virtio-mmio",
+    "virtio-blk",
+    "virtio-rng",
+    "virtio-balloon",
+    "vmw-vsock-virtio-transport",
+    "pvpanic-mmio",
+];
 
 /// The inner guest's first process: loads modules, says that it is up, runs the word after `lab.run=` on the command line.
 /// The boot timer's address is the monitor's (`unik-vmm linux --boot-timer`).
@@ -48,6 +55,10 @@ pub const TESTS: &[(&str, &str)] = &[
     (
         "disk",
         "set -e\nls -l /sys/block\ncat /sys/block/vda/serial; echo\nmount -t ext4 /dev/vda /mnt\ncat /mnt/hello\ndd if=/dev/urandom of=/mnt/big bs=1M count=8 2>/dev/null\nsync\nmd5sum /mnt/big > /mnt/sum\numount /mnt\necho 3 > /proc/sys/vm/drop_caches\nmount -t ext4 /dev/vda /mnt\nmd5sum -c /mnt/sum\nfstrim -v /mnt\numount /mnt",
+    ),
+    (
+        "vsock",
+        "set -e\nlab-probe vsock-echo 5000 2 & echo=$!\nlab-probe vsock-ask 1234 1000001\nwait $echo",
     ),
     (
         "read-only",
@@ -132,12 +143,13 @@ pub fn vmlinux(kernel: &Kernel) -> Result<Vec<u8>> {
 }
 
 /// Writes the inner guest's RAM disk.
-pub fn initrd(debian: &Debian, path: &Path) -> Result<()> {
+pub fn initrd(debian: &Debian, probe: &Path, path: &Path) -> Result<()> {
     let mut archive = Archive::new(BufWriter::new(File::create(path)?));
     for folder in ["proc", "sys", "dev", "tmp"] {
         archive.folder(folder)?;
     }
     archive.copy("bin/busybox", 0o755, &debian.busybox)?;
+    archive.copy("bin/lab-probe", 0o755, probe)?;
     archive.file("init", 0o755, INIT.as_bytes())?;
     let mut list = String::new();
     for module in Modules::find(&debian.kernel.modules)?.ordered(&MODULES)? {

@@ -1,6 +1,7 @@
 //! Stock Linux guests on our monitor inside the laboratory.
 
 use super::build::Parts;
+use super::cases::{Test, all};
 use super::outer::{Laboratory, Payload, Size};
 use super::{MONITOR, guest, job, note};
 use crate::sh;
@@ -8,114 +9,6 @@ use crate::tally::Tally;
 use anyhow::Result;
 use lab_agent::Done;
 use std::time::Duration;
-
-/// A test: a script of [`guest::TESTS`] under the monitor with these flags.
-struct Test {
-    /// The script.
-    script: &'static str,
-    /// The kernel's form: `vmlinuz` or `vmlinux`.
-    kernel: &'static str,
-    /// vCPUs.
-    cpus: u32,
-    /// Further flags.
-    flags: &'static [&'static str],
-    /// Gets a fresh disk, with this behind its name; it is checked afterwards.
-    disk: Option<&'static str>,
-    /// Wanted exit code.
-    code: u64,
-    /// What the guest's console must contain.
-    console: &'static [&'static str],
-}
-
-const UP: Test = Test {
-    script: "nothing",
-    kernel: "vmlinuz",
-    cpus: 1,
-    flags: &[],
-    disk: None,
-    code: 0,
-    console: &["guest: up", "guest: nothing ended with 0"],
-};
-
-fn all() -> Vec<Test> {
-    let mut tests = Vec::new();
-    for cpus in [1, 2] {
-        tests.push(Test { cpus, ..UP });
-        tests.push(Test {
-            kernel: "vmlinux",
-            cpus,
-            flags: &["--entry", "pvh"],
-            ..UP
-        });
-        tests.push(Test {
-            kernel: "vmlinux",
-            cpus,
-            flags: &["--entry", "linux64"],
-            ..UP
-        });
-        tests.push(Test {
-            script: "devices",
-            kernel: "vmlinux",
-            cpus,
-            console: &["kvm-clock", "virtio_rng", "64", "devices ended with 0"],
-            ..UP
-        });
-    }
-    tests.push(Test {
-        script: "reboot",
-        kernel: "vmlinux",
-        code: 75,
-        console: &["guest: up"],
-        ..UP
-    });
-    tests.push(Test {
-        script: "reboot",
-        kernel: "vmlinux",
-        flags: &["--bare-cmdline"],
-        code: 75,
-        console: &["guest: up"],
-        ..UP
-    });
-    tests.push(Test {
-        script: "panic",
-        kernel: "vmlinux",
-        code: 70,
-        console: &["guest: up", "sysrq triggered crash"],
-        ..UP
-    });
-    for cpus in [1, 2] {
-        let disk = Test {
-            kernel: "vmlinux",
-            cpus,
-            disk: Some(""),
-            ..UP
-        };
-        tests.push(Test {
-            script: "disk",
-            console: &[
-                "hello from the disk",
-                "unik0",
-                "/mnt/big: OK",
-                "trimmed",
-                "disk ended with 0",
-            ],
-            ..disk
-        });
-        tests.push(Test {
-            script: "root",
-            console: &["guest: root is /dev/vda / ext4", "/home/file"],
-            ..disk
-        });
-    }
-    tests.push(Test {
-        script: "read-only",
-        kernel: "vmlinux",
-        disk: Some(":ro"),
-        console: &["hello from the disk", "read-only ended with 0"],
-        ..UP
-    });
-    tests
-}
 
 impl Test {
     fn title(&self) -> String {
@@ -148,7 +41,10 @@ impl Test {
             lab.run(job(&copy, Duration::from_secs(60)))?;
             words.extend(["--disk", disk]);
         }
-        let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        // The script finds the monitor's command in its arguments.
+        let around = ["sh", "-c", self.around, "around"];
+        let around = around.into_iter().filter(|_| !self.around.is_empty());
+        let words: Vec<String> = around.chain(words).map(str::to_owned).collect();
         let done = lab.run(job(&words, Duration::from_secs(120)))?;
         let mut verdict = self.judge(&done);
         if disk.is_some() && verdict.is_ok() {
@@ -171,7 +67,8 @@ impl Test {
         if done.code != self.code {
             return Err(format!("exit code {} instead of {}", done.code, self.code));
         }
-        let console = String::from_utf8_lossy(&done.stdout);
+        let text = [&done.stdout[..], &done.stderr].concat();
+        let console = String::from_utf8_lossy(&text);
         match self.console.iter().find(|piece| !console.contains(**piece)) {
             Some(piece) => Err(format!("the console lacks `{piece}`")),
             None => Ok(()),
@@ -194,13 +91,14 @@ pub fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
         .prefix("guest")
         .tempdir_in(&parts.maker.scratch)?;
     let (initrd, vmlinux) = (work.path().join("initrd"), work.path().join("vmlinux"));
-    guest::initrd(debian, &initrd)?;
+    guest::initrd(debian, &parts.probe, &initrd)?;
     std::fs::write(&vmlinux, guest::vmlinux(&debian.kernel)?)?;
     let disk = work.path().join("disk");
     guest::disk(debian, &disk, 48)?;
     let payload = [
         Payload::new("/lab/disk", &disk),
         Payload::new("/lab/e2fsck", &debian.e2fsck),
+        Payload::new("/bin/lab-probe", &parts.probe),
         Payload::new(MONITOR, &parts.monitor),
         Payload::new("/lab/vmlinuz", &debian.kernel.bzimage),
         Payload::new("/lab/vmlinux", &vmlinux),

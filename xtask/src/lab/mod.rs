@@ -4,9 +4,11 @@
 //! `/dev/kvm` to our monitor.
 //!
 //! - [`debian`]: the packages it needs. [`modules`], [`cpio`]: kernel modules and RAM disks.
-//! - [`outer`]: the machine. [`unikernels`]: the tests of images in it. [`linux`] and [`guest`]: stock Linux guests in it.
+//! - [`outer`]: the machine. [`unikernels`]: the tests of images in it. [`linux`], [`cases`] and [`guest`]: stock Linux guests
+//!   in it.
 
 pub mod build;
+pub mod cases;
 pub mod cpio;
 pub mod debian;
 pub mod guest;

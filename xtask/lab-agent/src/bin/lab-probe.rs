@@ -1,6 +1,6 @@
 //! The other side of the laboratory's tests: a small program for the inner guest and for the machine around it.
 //!
-//! - `vsock-echo PORT`, `unix-echo PATH`: send back what comes, one connection after the other.
+//! - `vsock-echo PORT TIMES`, `unix-echo PATH TIMES`: send back what comes, one connection after the other.
 //! - `vsock-ask PORT BYTES`: asks the host's PORT for an echo. `unix-ask PATH PORT BYTES`: asks the guest's PORT through the
 //!   monitor's Unix socket, again and again until somebody answers.
 #![forbid(unsafe_code)]
@@ -18,17 +18,15 @@ fn main() -> io::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
-        ["vsock-echo", port] => {
+        ["vsock-echo", port, times] => {
             let listener = VsockListener::bind_with_cid_port(VMADDR_CID_ANY, number(port)?)?;
-            listener
-                .incoming()
-                .try_for_each(|stream| send_back(&mut &stream?))
+            let mut incoming = listener.incoming().take(number(times)?);
+            incoming.try_for_each(|stream| send_back(&mut &stream?))
         }
-        ["unix-echo", path] => {
+        ["unix-echo", path, times] => {
             let listener = UnixListener::bind(path)?;
-            listener
-                .incoming()
-                .try_for_each(|stream| send_back(&mut &stream?))
+            let mut incoming = listener.incoming().take(number(times)?);
+            incoming.try_for_each(|stream| send_back(&mut &stream?))
         }
         ["vsock-ask", port, bytes] => {
             let stream = VsockStream::connect_with_cid_port(VMADDR_CID_HOST, number(port)?)?;

@@ -1,0 +1,140 @@
+//! The tests of stock Linux guests: which kernel and devices, what happens around the guest, what must come out.
+
+/// A test: a script of [`super::guest::TESTS`] under the monitor with these flags.
+#[derive(Clone, Copy, Debug)]
+pub struct Test {
+    /// The script.
+    pub script: &'static str,
+    /// The kernel's form: `vmlinuz` or `vmlinux`.
+    pub kernel: &'static str,
+    /// vCPUs.
+    pub cpus: u32,
+    /// Further flags.
+    pub flags: &'static [&'static str],
+    /// What happens around the guest: a shell script whose arguments are the monitor's command. Empty: nothing.
+    pub around: &'static str,
+    /// Gets a fresh disk, with this behind its name; it is checked afterwards.
+    pub disk: Option<&'static str>,
+    /// Wanted exit code.
+    pub code: u64,
+    /// What standard output (the guest's console) or standard error must contain.
+    pub console: &'static [&'static str],
+}
+
+const UP: Test = Test {
+    script: "nothing",
+    kernel: "vmlinuz",
+    cpus: 1,
+    flags: &[],
+    around: "",
+    disk: None,
+    code: 0,
+    console: &["guest: up", "guest: nothing ended with 0"],
+};
+
+/// All of them.
+pub fn all() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for cpus in [1, 2] {
+        tests.push(Test { cpus, ..UP });
+        tests.push(Test {
+            kernel: "vmlinux",
+            cpus,
+            flags: &["--entry", "pvh"],
+            ..UP
+        });
+        tests.push(Test {
+            kernel: "vmlinux",
+            cpus,
+            flags: &["--entry", "linux64"],
+            ..UP
+        });
+        tests.push(Test {
+            script: "devices",
+            kernel: "vmlinux",
+            cpus,
+            console: &["kvm-clock", "virtio_rng", "64", "devices ended with 0"],
+            ..UP
+        });
+    }
+    tests.push(Test {
+        script: "reboot",
+        kernel: "vmlinux",
+        code: 75,
+        console: &["guest: up"],
+        ..UP
+    });
+    tests.push(Test {
+        script: "reboot",
+        kernel: "vmlinux",
+        flags: &["--bare-cmdline"],
+        code: 75,
+        console: &["guest: up"],
+        ..UP
+    });
+    tests.push(Test {
+        script: "panic",
+        kernel: "vmlinux",
+        code: 70,
+        console: &["guest: up", "sysrq triggered crash"],
+        ..UP
+    });
+    for cpus in [1, 2] {
+        let disk = Test {
+            kernel: "vmlinux",
+            cpus,
+            disk: Some(""),
+            ..UP
+        };
+        tests.push(Test {
+            script: "disk",
+            console: &[
+                "hello from the disk",
+                "unik0",
+                "/mnt/big: OK",
+                "trimmed",
+                "disk ended with 0",
+            ],
+            ..disk
+        });
+        tests.push(Test {
+            script: "root",
+            console: &["guest: root is /dev/vda / ext4", "/home/file"],
+            ..disk
+        });
+    }
+    tests.push(Test {
+        script: "read-only",
+        kernel: "vmlinux",
+        disk: Some(":ro"),
+        console: &["hello from the disk", "read-only ended with 0"],
+        ..UP
+    });
+    for cpus in [1, 2] {
+        tests.push(Test {
+            script: "vsock",
+            kernel: "vmlinux",
+            cpus,
+            flags: &["--vsock", "/tmp/vsock"],
+            around: VSOCK,
+            console: &[
+                "probe: 1000001 bytes came back",
+                "probe: 3 bytes came back",
+                "probe: 1000000 bytes came back",
+                "vsock ended with 0",
+            ],
+            ..UP
+        });
+    }
+    tests
+}
+
+/// Echoes what the guest says to port 1234, and asks its port 5000.
+const VSOCK: &str = r#"
+lab-probe unix-echo /tmp/vsock_1234 1 & echo=$!
+{ lab-probe unix-ask /tmp/vsock 5000 3 && lab-probe unix-ask /tmp/vsock 5000 1000000; } >&2 & ask=$!
+"$@"; code=$?
+wait $ask $echo; rm /tmp/vsock_1234
+[ -e /tmp/vsock ] && echo "the socket was left behind" && exit 1
+exit $code
+"#;
