@@ -4,12 +4,14 @@
 //! A driver that breaks the protocol gets DEVICE_NEEDS_RESET and no service until it resets the device.
 //! Source: OASIS Virtual I/O Device specification 1.2.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod hostile;
 pub mod mmio;
 pub mod ring;
 #[cfg(test)]
 mod storm;
-#[cfg(test)]
-pub(crate) mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 /// VIRTIO_F_VERSION_1: without it a driver is not served.
 pub const F_VERSION_1: u64 = 1 << 32;

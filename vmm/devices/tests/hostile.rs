@@ -1,0 +1,218 @@
+//! Every device against random descriptor tables: it never panics, never allocates more than a bound, and never touches memory that
+//! the driver did not give it: only used rings and writable buffers change, and what is handed out lies in guest RAM.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use cap::Cap;
+use proptest::prelude::*;
+use unik_devices::block::{Block, Geometry, Outcome, Request, SECTOR};
+use unik_devices::console::{BATCH, Console};
+use unik_devices::rng::{Entropy, Rng};
+use unik_devices::virtio::Device;
+use unik_devices::virtio::hostile::{Hostile, STEP, kind};
+use unik_devices::virtio::mmio::Mmio;
+use unik_devices::virtio::testing::{INDIRECT, RAM, SIZE, WRITE, base};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+#[global_allocator]
+static HEAP: Cap<std::alloc::System> = Cap::new(std::alloc::System, usize::MAX);
+
+/// The heap is counted for the whole process: one property at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Most bytes that a device may take from the heap, all in all, for one piece of work: the largest batch, doubled while it grows, and
+/// the segments of the chains of a full queue.
+const MOST: usize = 4 * BATCH;
+
+/// Scripts of a driver that brings the device up rightly and then does what it likes with descriptors, indices and memory.
+fn scripts() -> impl Strategy<Value = Vec<[u8; STEP]>> {
+    let kinds = prop_oneof![
+        6 => Just(kind::DESCRIPTOR),
+        4 => Just(kind::OFFER),
+        4 => Just(kind::WORK),
+        3 => Just(kind::DATA),
+        1 => Just(kind::INDEX),
+        1 => Just(kind::ANYWHERE),
+        1 => Just(kind::BRING_UP),
+    ];
+    let step = (kinds, any::<[u8; STEP]>()).prop_map(|(kind, mut step)| {
+        step[0] = kind;
+        step
+    });
+    prop::collection::vec(step, 1..120)
+}
+
+/// Plays `script` and watches heap and memory at each piece of work.
+fn watch<D: Device>(
+    device: D,
+    script: &[[u8; STEP]],
+    mut work: impl FnMut(&mut Mmio<D>, &GuestMemoryMmap, &[u8]),
+) -> Result<(), TestCaseError> {
+    let mut hostile = Hostile::new(device);
+    for step in script {
+        if step[0] != kind::WORK {
+            hostile.act(step);
+            continue;
+        }
+        let (allowed, before) = (allowed::<D>(&hostile.mem), contents(&hostile.mem));
+        let heap = HEAP.total_allocated();
+        work(&mut hostile.mmio, &hostile.mem, &step[1..]);
+        let taken = HEAP.total_allocated() - heap;
+        prop_assert!(taken <= MOST, "{taken} bytes of heap for one piece of work");
+        let Some(allowed) = allowed else { continue };
+        for at in changes(&before, &contents(&hostile.mem)) {
+            prop_assert!(
+                allowed.iter().any(|range| range.contains(&(at as u64))),
+                "the byte at {at:#x} changed, which no writable buffer holds"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Where two memories differ. Compared by pages first: a million single comparisons take long in a test build.
+fn changes(before: &[u8], after: &[u8]) -> Vec<usize> {
+    let pages = before.chunks(4096).zip(after.chunks(4096)).enumerate();
+    let bytes = |(page, (a, b)): (usize, (&[u8], &[u8]))| {
+        let places: Vec<usize> = if a == b {
+            Vec::new()
+        } else {
+            (0..a.len()).filter(|&i| a[i] != b[i]).collect()
+        };
+        places.into_iter().map(move |i| page * 4096 + i)
+    };
+    pages.flat_map(bytes).collect()
+}
+
+fn contents(mem: &GuestMemoryMmap) -> Vec<u8> {
+    let mut bytes = vec![0; RAM as usize];
+    mem.read_slice(&mut bytes, GuestAddress(0)).unwrap();
+    bytes
+}
+
+/// What the device may write: used rings, the event index that asks for a bell, and every buffer that a writable descriptor names,
+/// also in indirect tables. `None`: a writable buffer lies over a descriptor table, which may then say anything.
+fn allowed<D: Device>(mem: &GuestMemoryMmap) -> Option<Vec<Range<u64>>> {
+    let mut ranges = Vec::new();
+    let mut tables = Vec::new();
+    for queue in (0..D::QUEUES.len()).map(base) {
+        ranges.push(queue + 0x8000..queue + 0x8000 + 6 + 8 * u64::from(SIZE));
+        tables.push(queue..queue + 16 * u64::from(SIZE));
+    }
+    let mut at = 0;
+    while let Some(table) = tables.get(at).cloned() {
+        for place in table.step_by(16) {
+            let Ok(addr) = mem.read_obj::<u64>(GuestAddress(place)) else {
+                break;
+            };
+            let rest: u64 = mem.read_obj(GuestAddress(place + 8)).unwrap_or(0);
+            let (len, flags) = (rest & 0xffff_ffff, (rest >> 32) as u16);
+            let end = addr.saturating_add(len);
+            if flags & WRITE != 0 {
+                ranges.push(addr..end);
+            }
+            if flags & INDIRECT != 0 && at < D::QUEUES.len() {
+                tables.push(addr..end.min(RAM));
+            }
+        }
+        at += 1;
+    }
+    let buffers = &ranges[D::QUEUES.len()..];
+    let overlap = |a: &Range<u64>, b: &Range<u64>| a.start < b.end && b.start < a.end;
+    let safe = |range: &Range<u64>| !tables.iter().any(|table| overlap(range, table));
+    (ranges[..D::QUEUES.len()].iter().all(safe) && buffers.iter().all(safe)).then_some(ranges)
+}
+
+struct Pattern;
+
+impl Entropy for Pattern {
+    fn fill(&mut self, bytes: &mut [u8]) -> bool {
+        bytes.fill(0xa5);
+        true
+    }
+}
+
+fn disk(read_only: bool) -> Block {
+    Block::new(Geometry {
+        len: 4096 * SECTOR,
+        block: 4096,
+        read_only,
+        serial: *b"0123456789abcdefghij",
+    })
+}
+
+/// Carries a request out in its memory, as the crew of a disk would.
+fn carry_out(mmio: &mut Mmio<Block>, mem: &GuestMemoryMmap, request: Request) {
+    for (addr, len) in request.buffers() {
+        assert!(mem.check_range(addr, len), "a buffer outside memory");
+    }
+    mmio.complete(mem, request, Outcome::Done);
+}
+
+fn alone() -> impl Drop {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn block(script in scripts(), read_only in any::<bool>()) {
+        let _alone = alone();
+        let mut in_hand = Vec::new();
+        watch(disk(read_only), &script, |mmio, mem, what| {
+            for _ in 0..4 {
+                in_hand.extend(mmio.next_request(mem));
+            }
+            if what[0] & 1 != 0 {
+                in_hand.drain(..).for_each(|request| carry_out(mmio, mem, request));
+            }
+        })?;
+    }
+
+    #[test]
+    fn console(script in scripts()) {
+        let _alone = alone();
+        let mut out = Vec::with_capacity(2 * BATCH);
+        watch(Console::new(80, 25), &script, |mmio, mem, what| match what[0] % 4 {
+            0 => {
+                let _ = mmio.give_input(mem, &[0x5a; 3000]);
+            }
+            1 => {
+                let _ = mmio.wants_input(mem) && mmio.end_input(mem);
+            }
+            2 => {
+                let _ = mmio.listen_for_input(mem);
+            }
+            _ => {
+                out.clear();
+                mmio.collect_output(mem, &mut out);
+                assert!(out.len() <= BATCH);
+            }
+        })?;
+    }
+
+    #[test]
+    fn entropy(script in scripts()) {
+        let _alone = alone();
+        watch(Rng::new(Pattern), &script, |mmio, mem, _| {
+            mmio.serve(mem);
+        })?;
+    }
+}
+
+/// The watching itself sees what it is there for.
+#[test]
+fn a_device_that_writes_elsewhere_is_caught() {
+    let _alone = alone();
+    let script = [[kind::WORK; STEP]];
+    let stray = watch(disk(false), &script, |_, mem, _| {
+        mem.write_obj(1u8, GuestAddress(0x9_0000)).unwrap();
+    });
+    assert!(stray.is_err());
+    let greedy = watch(disk(false), &script, |_, _, _| {
+        std::hint::black_box(vec![0u8; MOST + 1]);
+    });
+    assert!(greedy.is_err());
+}
