@@ -15,7 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("unik-host", &[]),
     ("unik-usernet", &[]),
     ("unik-templates", &[]),
-    ("unik-fs", &["unik-core"]),
+    ("unik-fs", &["unik-abi"]),
     ("unik-net", &["unik-core"]),
     (
         "unik-kernel",

@@ -88,6 +88,10 @@ pub struct ImageInfo {
     pub files_paddr: u64,
     /// Its length in bytes; 0 when nothing is packed.
     pub files_len: u64,
+    /// The index of the packed files ([`crate::files`]).
+    pub index_paddr: u64,
+    /// Its length in bytes; 0 when nothing is packed.
+    pub index_len: u64,
     /// The manifest: default arguments, environment, ... in the format of [`crate::config`].
     pub manifest_paddr: u64,
     /// Its length in bytes.

@@ -7,6 +7,7 @@
 //! - [`layout`]: guest physical and virtual addresses that everyone agrees on.
 //! - [`image`]: the Unik ELF note and the [`image::ImageInfo`] block that the linker fills for the library OS.
 //! - [`control`]: ports, exit reports and the control page shared by guest and monitor.
+//! - [`files`]: the index of the packed files.
 //! - [`config`]: the run configuration (arguments, environment, ...) handed over as the first PVH module.
 //! - [`pvh`]: the PVH start-of-day structures (Xen `public/arch-x86/hvm/start_info.h`).
 //! - [`gs`]: the slots of the per-vCPU block that rewritten program code jumps through.
@@ -16,6 +17,7 @@
 
 pub mod config;
 pub mod control;
+pub mod files;
 pub mod gs;
 pub mod image;
 pub mod layout;
@@ -23,7 +25,7 @@ pub mod pvh;
 pub mod syscalls;
 
 /// Version of everything in this crate. An image carries it in its Unik note; a monitor refuses another.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Size of a page in bytes, and the alignment of every segment of an image.
 pub const PAGE_SIZE: u64 = 4096;

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use crate::dev;
 use crate::fdtable::FdTable;
 use crate::inode::{FileType, NewNode, Node};
+use crate::packed::Packed;
 use crate::system::System;
 use crate::tmpfs::TmpFs;
 use crate::vfs::Vfs;
@@ -28,8 +29,8 @@ pub const SYS_DEV: u64 = 19;
 /// What the tree is made of.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// The packed files, a cpio archive; empty when nothing is packed.
-    pub archive: &'static [u8],
+    /// The packed files.
+    pub packed: Packed,
     /// Pages of file data that `/` may hold (and as many in `/dev/shm`, and in memfds).
     pub pages: u64,
     /// For `/etc/hostname` and `/etc/hosts`.
@@ -48,11 +49,17 @@ pub fn build(system: Rc<dyn System>, fds: Rc<FdTable>, plan: Plan) -> Rc<Vfs> {
         &system,
         ROOT_DEV,
         pages,
-        plan.archive,
+        plan.packed,
         Box::new(move |root| fill_root(root, &plan)),
     );
     let shm = TmpFs::root(&system, SHM_DEV, pages, 0o1777);
-    let devices = TmpFs::over(&system, DEVICES_DEV, 256, &[], Box::new(fill_devices));
+    let devices = TmpFs::over(
+        &system,
+        DEVICES_DEV,
+        256,
+        Packed::default(),
+        Box::new(fill_devices),
+    );
     let vfs = Vfs::new(system, fds, root.clone(), "tmpfs", pages);
     let _ = vfs
         .mounts

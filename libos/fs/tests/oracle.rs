@@ -14,6 +14,7 @@ use rustix::fs as host;
 use unik_fs::Errno;
 use unik_fs::inode::Allocate;
 use unik_fs::linux_raw_sys::general as linux;
+use unik_fs::packed::Packed;
 use unik_fs::vfs::{AT_FDCWD, OpenHow, Vfs};
 
 /// One operation on names of a small tree.
@@ -377,6 +378,7 @@ fn oracle() -> Option<(tempfile::TempDir, PathBuf)> {
         eprintln!("skipped: needs a tmpfs at /dev/shm and root");
         return None;
     }
+    rustix::process::umask(host::Mode::from_raw_mode(0o022)); // as ours at start
     let directory = tempfile::tempdir_in(shm).ok()?;
     let root = PathBuf::from(format!("{}{DEEP}", directory.path().display()));
     std::fs::create_dir_all(&root).ok()?;
@@ -385,7 +387,7 @@ fn oracle() -> Option<(tempfile::TempDir, PathBuf)> {
 
 /// Our side.
 fn fresh() -> (Rc<Vfs>, Rc<Machine>) {
-    let (vfs, machine) = vfs_over(&[]);
+    let (vfs, machine) = vfs_over(Packed::default());
     let parts: Vec<&str> = DEEP.split('/').skip(1).collect();
     for n in 1..=parts.len() {
         vfs.mkdir(
@@ -429,7 +431,6 @@ proptest! {
     #[test]
     fn random_operations_agree_with_the_host(ops in prop::collection::vec(op(), 1..60)) {
         let Some((_keep, root)) = oracle() else { return Ok(()) };
-        rustix::process::umask(host::Mode::from_raw_mode(0o022));
         let (vfs, _) = fresh();
         for (n, op) in askable(&ops) {
             let (mine, host) = (on_ours(&vfs, op), on_host(&root, op));
@@ -446,7 +447,7 @@ proptest! {
     fn a_packed_file_behaves_as_a_copied_one(ops in prop::collection::vec(file_op(), 1..30), len in 1usize..30_000) {
         let Some((_keep, root)) = oracle() else { return Ok(()) };
         let original: Vec<u8> = (0..len).map(|n| (n * 7 / 5) as u8).collect();
-        let (vfs, machine) = vfs_over(archive(&[record(&format!("{DEEP}/f"), 0o100_644, &original)]));
+        let (vfs, machine) = vfs_over(packed(&[(&format!("{}/f", &DEEP[1..]), 0o100_644, &original)]));
         std::fs::write(root.join("f"), &original).unwrap();
         for (_, op) in askable(&ops) {
             prop_assert_eq!(on_ours(&vfs, op), on_host(&root, op), "{:?} of {:?}", op, ops);

@@ -136,7 +136,7 @@ impl ProcSource for Process {
 }
 
 fn system() -> Rc<Vfs> {
-    let (vfs, _) = vfs_over(archive(&[record("bin/prog", 0o100_755, b"\x7fELF")]));
+    let (vfs, _) = vfs_over(packed(&[("bin/prog", 0o100_755, b"\x7fELF")]));
     procfs::mount(&vfs, &(Rc::new(Process) as Rc<dyn ProcSource>)).unwrap();
     vfs
 }

@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use unik_abi::PAGE_SIZE;
 
+use crate::files_index::{self, Indexed};
+
 const MAGIC: &[u8; 6] = b"070701";
 const HEADER_LEN: usize = 110;
 const TRAILER: &str = "TRAILER!!!";
-const S_IFMT: u32 = 0o170_000;
-const S_IFDIR: u32 = 0o040_000;
+pub(crate) const S_IFMT: u32 = 0o170_000;
+pub(crate) const S_IFDIR: u32 = 0o040_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFLNK: u32 = 0o120_000;
 /// Linux's PATH_MAX and NAME_MAX.
@@ -67,19 +69,36 @@ pub enum PackError {
     Link { path: String },
 }
 
-/// Writes the archive; empty when there is nothing to pack.
-pub fn write(files: &[PackedFile]) -> Result<Vec<u8>, PackError> {
+/// Packed files; both parts are empty when there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Archive {
+    /// The archive.
+    pub bytes: Vec<u8>,
+    /// Its index, in the format of `unik_abi::files`.
+    pub index: Vec<u8>,
+}
+
+/// Writes the archive and its index.
+pub fn write(files: &[PackedFile]) -> Result<Archive, PackError> {
     let entries = entries(files)?;
     if entries.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Archive::default());
     }
     let size: usize = entries
         .values()
         .map(|e| e.data.len() + 2 * PAGE_SIZE as usize)
         .sum();
     let mut out = Vec::with_capacity(size);
+    let mut indexed = Vec::with_capacity(entries.len());
     for (inode, (path, entry)) in entries.iter().enumerate() {
-        put(&mut out, path, entry, inode as u32 + 1);
+        let start = put(&mut out, path, entry, inode as u32 + 1);
+        indexed.push(Indexed {
+            path,
+            start: start as u64,
+            len: entry.data.len() as u32,
+            mode: entry.mode,
+            mtime: seconds(entry.mtime),
+        });
     }
     put(
         &mut out,
@@ -91,7 +110,10 @@ pub fn write(files: &[PackedFile]) -> Result<Vec<u8>, PackError> {
         },
         0,
     );
-    Ok(out)
+    Ok(Archive {
+        bytes: out,
+        index: files_index::write(&indexed),
+    })
 }
 
 struct Entry<'a> {
@@ -173,7 +195,8 @@ fn normal(path: &str) -> Result<String, PackError> {
     Ok(normal)
 }
 
-fn put(out: &mut Vec<u8>, path: &str, entry: &Entry<'_>, inode: u32) {
+/// Appends a record; returns where its data begins.
+fn put(out: &mut Vec<u8>, path: &str, entry: &Entry<'_>, inode: u32) -> usize {
     let name_at = out.len() + HEADER_LEN;
     let name_end = name_at + path.len() + 1;
     let map = entry.mode & S_IFMT == S_IFREG && !entry.data.is_empty();
@@ -185,14 +208,13 @@ fn put(out: &mut Vec<u8>, path: &str, entry: &Entry<'_>, inode: u32) {
         path.len() + 1
     };
     let links = if entry.mode & S_IFMT == S_IFDIR { 2 } else { 1 };
-    let mtime = u32::try_from(entry.mtime).unwrap_or(u32::MAX);
     let fields = [
         inode,
         entry.mode,
         0,
         0,
         links,
-        mtime,
+        seconds(entry.mtime),
         entry.data.len() as u32,
         0,
         0,
@@ -209,6 +231,11 @@ fn put(out: &mut Vec<u8>, path: &str, entry: &Entry<'_>, inode: u32) {
     out.resize(data_at, 0);
     out.extend_from_slice(entry.data);
     out.resize(out.len().next_multiple_of(4), 0);
+    data_at
+}
+
+fn seconds(mtime: u64) -> u32 {
+    u32::try_from(mtime).unwrap_or(u32::MAX)
 }
 
 /// What an archive says about one file.
@@ -294,10 +321,11 @@ mod tests {
             link,
             file("etc/empty", b"", 1),
         ];
-        let archive = write(&files).unwrap();
+        let written = write(&files).unwrap();
         let mut turned = files.clone();
         turned.reverse();
-        assert_eq!(archive, write(&turned).unwrap());
+        assert_eq!(written, write(&turned).unwrap());
+        let archive = written.bytes;
         let listed = list(&archive).unwrap();
         let lines: Vec<_> = listed
             .iter()
@@ -341,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_cut_archive_is_none_not_a_panic() {
-        let archive = write(&[file("a/b", &[1; 100], 0)]).unwrap();
+        let archive = write(&[file("a/b", &[1; 100], 0)]).unwrap().bytes;
         for len in 1..archive.len() {
             let listed = list(&archive[..len]);
             assert!(listed.is_none() || len > archive.len() - 8, "{len}");

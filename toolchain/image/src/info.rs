@@ -19,6 +19,8 @@ pub fn to_bytes(info: &ImageInfo) -> Vec<u8> {
     put(info.vdso_len);
     put(info.files_paddr);
     put(info.files_len);
+    put(info.index_paddr);
+    put(info.index_len);
     put(info.manifest_paddr);
     put(info.manifest_len);
     put(info.segment_count);
@@ -64,6 +66,8 @@ pub fn from_bytes(bytes: &[u8]) -> Option<ImageInfo> {
     info.vdso_len = next()?;
     info.files_paddr = next()?;
     info.files_len = next()?;
+    info.index_paddr = next()?;
+    info.index_len = next()?;
     info.manifest_paddr = next()?;
     info.manifest_len = next()?;
     info.segment_count = next()?;
@@ -101,7 +105,7 @@ mod tests {
         assert_eq!(to_bytes(&info), bytes);
         assert_eq!(
             info.segments[1].mem_len,
-            u64::from_le_bytes(bytes[128 + 40 + 24..][..8].try_into().unwrap())
+            u64::from_le_bytes(bytes[144 + 40 + 24..][..8].try_into().unwrap())
         );
         assert!(from_bytes(&bytes[1..]).is_none());
     }

@@ -287,11 +287,13 @@ fn sizes(image: &[u8], info: &ImageInfo, segments: &[SegmentInfo], loaded: u64) 
         trampolines: sum(true),
         vdso: info.vdso_len,
         manifest: info.manifest_len,
-        files: info
-            .files_len
-            .checked_next_multiple_of(PAGE_SIZE)
-            .unwrap_or(info.files_len),
+        files: pages(info.index_len).saturating_add(pages(info.files_len)),
         page_tables: (IMAGE_PADDR.saturating_add(loaded)).saturating_sub(info.boot_pml4_paddr),
         symbols: total.saturating_sub(loaded),
     }
+}
+
+/// Bytes of the whole pages that `len` bytes take.
+fn pages(len: u64) -> u64 {
+    len.checked_next_multiple_of(PAGE_SIZE).unwrap_or(len)
 }

@@ -9,6 +9,7 @@
 pub mod bind;
 pub mod cpio;
 mod elf_out;
+mod files_index;
 mod info;
 pub mod inspect;
 pub mod libos;

@@ -99,7 +99,7 @@ fn headers_are_flat_and_name_the_entry() {
     );
     assert_eq!(
         (notes[1].name, notes[1].n_type, &notes[1].desc[..4]),
-        ("Unik", 1, &[1, 0, 0, 0][..])
+        ("Unik", 1, &unik_abi::ABI_VERSION.to_le_bytes()[..])
     );
     let manifest = std::str::from_utf8(&notes[1].desc[4..]).unwrap();
     assert!(manifest.starts_with("exe=/bin/hello\0arg=hello\0env=A=b\0memory=67108864\0bound.syscall=1\0unbound.syscall=0\0"), "{manifest:?}");
@@ -114,8 +114,8 @@ fn headers_are_flat_and_name_the_entry() {
 #[test]
 fn segments_are_private_whole_pages() {
     let bytes = image().bytes;
-    let segment = |i: u64| -> Vec<u64> { (0..5).map(|w| info(&bytes, 16 + 5 * i + w)).collect() };
-    assert_eq!(info(&bytes, 15), 3, "segment_count");
+    let segment = |i: u64| -> Vec<u64> { (0..5).map(|w| info(&bytes, 18 + 5 * i + w)).collect() };
+    assert_eq!(info(&bytes, 17), 3, "segment_count");
     let (code, data, trampolines) = (segment(0), segment(1), segment(2));
     assert_eq!(
         (code[0], code[2], code[3], code[4]),

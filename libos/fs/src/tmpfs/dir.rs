@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 
-use super::node::TmpNode;
+use super::node::{TmpNode, packed_ino};
 use crate::inode::{DirEntry, FileType, Name};
 use crate::packed::Packed;
 use crate::{Errno, Inode, Result};
@@ -16,6 +16,7 @@ struct Slot {
 
 /// Entries of one directory. Positions below `packed` belong to the packed children in their order; names made later count on.
 pub struct Dir {
+    /// The packed directory below; its number of children.
     lower: Option<u32>,
     packed: u64,
     slots: BTreeMap<Name, Slot>,
@@ -49,18 +50,13 @@ impl Dir {
 
     /// The packed directory `index`.
     pub fn over(packed: &Packed, index: u32) -> Self {
-        let children = packed.children(index);
-        let subdirs = children
-            .iter()
-            .filter(|&&child| packed.kind(child) == FileType::Directory)
-            .count() as u64;
-        let count = children.len() as u64;
+        let count = packed.children(index).len() as u64;
         Self {
             lower: Some(index),
             packed: count,
             next: count,
             live: count,
-            subdirs,
+            subdirs: packed.subdirectories(index).into(),
             ..Self::new()
         }
     }
@@ -80,17 +76,15 @@ impl Dir {
         self.subdirs
     }
 
-    /// Looks for `name`; `packed` is the archive of this file system.
-    pub fn find(&self, packed: Option<&Packed>, name: &[u8]) -> Option<Found> {
+    /// Looks for `name`; `packed` is that of this file system.
+    pub fn find(&self, packed: &Packed, name: &[u8]) -> Option<Found> {
         if let Some(slot) = self.slots.get(name) {
             return slot.node.clone().map(Found::Node);
         }
-        let (packed, lower) = (packed?, self.lower?);
-        let position = packed.find(lower, name)?;
-        Some(Found::Packed(
-            packed.children(lower)[position],
-            position as u64,
-        ))
+        let lower = self.lower?;
+        let child = packed.find(lower, name)?;
+        let position = child - packed.children(lower).start;
+        Some(Found::Packed(child, position.into()))
     }
 
     /// Puts the node made for a packed object in its place.
@@ -121,13 +115,13 @@ impl Dir {
     }
 
     /// Removes a name that stands for a node (look it up first).
-    pub fn remove(&mut self, packed: Option<&Packed>, name: &[u8]) -> Result<Rc<TmpNode>> {
+    pub fn remove(&mut self, packed: &Packed, name: &[u8]) -> Result<Rc<TmpNode>> {
         let slot = self.slots.get_mut(name).ok_or(Errno::ENOENT)?;
         let node = slot.node.take().ok_or(Errno::ENOENT)?;
         self.order.remove(&slot.position);
-        let hides = packed
-            .zip(self.lower)
-            .is_some_and(|(packed, lower)| packed.find(lower, name).is_some());
+        let hides = self
+            .lower
+            .is_some_and(|lower| packed.find(lower, name).is_some());
         if hides {
             slot.position = u64::MAX;
         } else {
@@ -151,25 +145,17 @@ impl Dir {
         Ok(old)
     }
 
-    /// Lists from position `from`; `ino` gives the inode number of a packed object.
-    pub fn list(
-        &self,
-        packed: Option<&Packed>,
-        from: u64,
-        ino: &dyn Fn(&Packed, u32) -> u64,
-        emit: &mut dyn FnMut(DirEntry<'_>) -> bool,
-    ) {
-        if let (Some(packed), Some(lower)) = (packed, self.lower) {
-            let children = packed.children(lower);
-            for (position, &child) in children
-                .iter()
-                .enumerate()
-                .skip(usize::try_from(from).unwrap_or(usize::MAX))
+    /// Lists from position `from`.
+    pub fn list(&self, packed: &Packed, from: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) {
+        if let Some(lower) = self.lower {
+            for (position, child) in (0u64..)
+                .zip(packed.children(lower))
+                .skip(from.min(self.packed) as usize)
             {
                 let name = packed.name(child);
                 let shown = match self.slots.get(name) {
-                    None => Some((ino(packed, child), packed.kind(child))),
-                    Some(slot) if slot.position == position as u64 => {
+                    None => Some((packed_ino(child), packed.kind(child))),
+                    Some(slot) if slot.position == position => {
                         slot.node.as_ref().map(|node| (node.ino(), node.kind()))
                     }
                     Some(_) => None,
@@ -177,7 +163,7 @@ impl Dir {
                 if let Some((ino, kind)) = shown
                     && !emit(DirEntry {
                         ino,
-                        next: position as u64 + 1,
+                        next: position + 1,
                         kind,
                         name,
                     })

@@ -6,10 +6,10 @@ use core::cell::{Cell, RefCell};
 use super::TmpFs;
 use super::data::FileData;
 use super::dir::Dir;
-use super::node::{Attr, Body, ROOT_INO, TmpNode, packed_ino};
+use super::node::{Attr, Body, TmpNode, packed_ino};
 use crate::inode::{FileType, NewNode};
 use crate::memfd::Seals;
-use crate::packed;
+use crate::packed::ROOT;
 use crate::pipe::Fifo;
 use crate::system::Time;
 use crate::{Errno, Result};
@@ -66,87 +66,45 @@ impl TmpNode {
         })
     }
 
-    /// The root directory, empty.
+    /// The root directory.
     pub(super) fn root(fs: &Rc<TmpFs>, mode: u32) -> Rc<Self> {
+        let node = Self::from_packed(fs, ROOT);
         let now = fs.now();
-        let attr = Attr {
-            mode,
-            uid: 0,
-            gid: 0,
-            nlink: 2,
-            atime: now,
-            mtime: now,
-            ctime: now,
-            btime: now,
-        };
-        Self::make(
-            fs,
-            ROOT_INO,
-            FileType::Directory,
-            attr,
-            Body::Dir(RefCell::new(Dir::new())),
-        )
-    }
-
-    /// Makes the root directory show the packed one.
-    pub(super) fn show_packed_root(&self, packed: &packed::Packed) {
-        let info = packed.info(packed::ROOT);
-        if let Body::Dir(dir) = &self.body {
-            *dir.borrow_mut() = Dir::over(packed, packed::ROOT);
+        let mut attr = node.attr.borrow_mut();
+        attr.mode = mode;
+        (attr.atime, attr.ctime, attr.btime) = (now, now, now);
+        if attr.mtime.sec == 0 {
+            attr.mtime = now;
         }
-        let mut attr = self.attr.borrow_mut();
-        attr.mode = info.mode & 0o7777;
-        if info.mtime != 0 {
-            attr.mtime = Time {
-                sec: info.mtime,
-                nsec: 0,
-            };
-        }
+        drop(attr);
+        node
     }
 
     /// The object at `index` of the packed tree.
     pub(super) fn from_packed(fs: &Rc<TmpFs>, index: u32) -> Rc<Self> {
-        let Some(packed) = fs.lower.get() else {
-            unreachable!("only a tree with a packed part names packed objects")
-        };
-        let info = packed.info(index);
-        let kind = packed.kind(index);
-        let shared = packed.link_group(index);
-        if let Some(node) = shared.and_then(|group| fs.linked.borrow().get(&group.first).cloned()) {
-            return node;
-        }
-        let body = match kind {
-            FileType::Directory => Body::Dir(RefCell::new(Dir::over(packed, index))),
-            FileType::Regular => {
-                Body::File(RefCell::new(FileData::new(fs.space.clone(), info.data)))
+        let info = fs.packed.info(index);
+        let (body, nlink) = match info.kind {
+            FileType::Directory => (Body::Dir(RefCell::new(Dir::over(&fs.packed, index))), 2),
+            FileType::Symlink => (Body::Symlink(info.data.into()), 1),
+            _ => {
+                let data = FileData::new(fs.space.clone(), info.data);
+                (Body::File(RefCell::new(data)), 1)
             }
-            FileType::Symlink => Body::Symlink(info.data.into()),
-            FileType::CharDevice | FileType::BlockDevice => Body::Special(info.rdev),
-            FileType::Fifo => Body::Fifo(Fifo::new(fs.space.system())),
-            FileType::Socket => Body::Socket,
         };
         let time = Time {
             sec: info.mtime,
             nsec: 0,
         };
-        let nlink = match kind {
-            FileType::Directory => 2,
-            _ => shared.map_or(1, |group| group.names),
-        };
         let attr = Attr {
-            mode: info.mode & 0o7777,
-            uid: info.uid,
-            gid: info.gid,
+            mode: info.mode,
+            uid: 0,
+            gid: 0,
             nlink,
             atime: time,
             mtime: time,
             ctime: time,
             btime: time,
         };
-        let node = Self::make(fs, packed_ino(packed, index), kind, attr, body);
-        if let Some(group) = shared {
-            fs.linked.borrow_mut().insert(group.first, node.clone());
-        }
-        node
+        Self::make(fs, packed_ino(index), info.kind, attr, body)
     }
 }

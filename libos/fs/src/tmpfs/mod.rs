@@ -4,7 +4,7 @@
 //! child is first looked up; a file that stems from it shows the archive's bytes until its pages are written ([`data`]). So copy-up,
 //! whiteouts and merged listings need no second layer of objects, and inode numbers never change.
 //!
-//! The packed tree is indexed, and a start function run, when somebody first looks into the root directory.
+//! A start function fills the tree when somebody first looks into the root directory.
 
 pub mod data;
 mod dir;
@@ -14,9 +14,8 @@ pub mod node;
 pub mod space;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
-use core::cell::{Cell, OnceCell, RefCell};
+use core::cell::{Cell, RefCell};
 
 use crate::inode::{NewNode, Node, StatFs};
 use crate::packed::Packed;
@@ -31,10 +30,7 @@ pub const TMPFS_MAGIC: u64 = linux_raw_sys::general::TMPFS_MAGIC as u64;
 const FIRST_NEW: u64 = 1 << 24;
 
 /// What still has to happen before the root directory can be used.
-struct Start {
-    archive: &'static [u8],
-    fill: Box<dyn FnOnce(&Node)>,
-}
+type Fill = Box<dyn FnOnce(&Node)>;
 
 /// A file system in memory.
 pub struct TmpFs {
@@ -42,61 +38,54 @@ pub struct TmpFs {
     space: Rc<Space>,
     next_ino: Cell<u64>,
     nodes: Cell<u64>,
-    start: RefCell<Option<Start>>,
-    lower: OnceCell<Packed>,
-    /// Nodes of packed files with several names, which must be one object.
-    linked: RefCell<BTreeMap<u32, Rc<TmpNode>>>,
+    fill: RefCell<Option<Fill>>,
+    packed: Packed,
 }
 
 impl TmpFs {
     /// An empty file system of at most `pages` pages of file data; `mode` is that of its root. `dev` must be unique.
     pub fn root(system: &Rc<dyn System>, dev: u64, pages: u64, mode: u32) -> Rc<TmpNode> {
-        Self::make(system, dev, pages, mode, None)
+        Self::make(system, dev, pages, Packed::default(), mode, None)
     }
 
-    /// A file system that shows the packed files of `archive` and takes changes above them. `fill` is called with the root before
+    /// A file system that shows `packed` and takes changes above it. `fill` is called with the root before
     /// anything is looked up there.
     pub fn over(
         system: &Rc<dyn System>,
         dev: u64,
         pages: u64,
-        archive: &'static [u8],
-        fill: Box<dyn FnOnce(&Node)>,
+        packed: Packed,
+        fill: Fill,
     ) -> Rc<TmpNode> {
-        Self::make(system, dev, pages, 0o755, Some(Start { archive, fill }))
+        Self::make(system, dev, pages, packed, 0o755, Some(fill))
     }
 
     fn make(
         system: &Rc<dyn System>,
         dev: u64,
         pages: u64,
+        packed: Packed,
         mode: u32,
-        start: Option<Start>,
+        fill: Option<Fill>,
     ) -> Rc<TmpNode> {
         let space = Rc::new(Space::new(system.clone(), pages));
-        let (next_ino, nodes) = (Cell::new(FIRST_NEW), Cell::new(0));
-        let (start, lower, linked) = (RefCell::new(start), OnceCell::new(), RefCell::default());
+        let (next_ino, nodes) = (Cell::new(FIRST_NEW), Cell::new(packed.count().into()));
         let fs = Rc::new(Self {
             dev,
             space,
             next_ino,
             nodes,
-            start,
-            lower,
-            linked,
+            fill: RefCell::new(fill),
+            packed,
         });
         TmpNode::root(&fs, mode)
     }
 
-    /// Indexes the packed files and fills the tree, once.
+    /// Fills the tree, once.
     fn wake(&self, root: &Rc<TmpNode>) {
-        let Some(Start { archive, fill }) = self.start.take() else {
-            return;
-        };
-        let packed = self.lower.get_or_init(|| Packed::new(archive));
-        self.nodes.set(self.nodes.get() + packed.len() as u64);
-        root.show_packed_root(packed);
-        fill(&(root.clone() as Node));
+        if let Some(fill) = self.fill.take() {
+            fill(&(root.clone() as Node));
+        }
     }
 
     fn now(&self) -> Time {
@@ -124,7 +113,7 @@ impl TmpFs {
     }
 
     fn inode_limit(&self) -> u64 {
-        self.space.limit() + self.lower.get().map_or(0, |packed| packed.len() as u64)
+        self.space.limit() + u64::from(self.packed.count())
     }
 
     fn statfs(&self) -> StatFs {

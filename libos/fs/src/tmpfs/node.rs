@@ -88,8 +88,8 @@ impl TmpNode {
         }
     }
 
-    pub(super) fn packed(&self) -> Option<&packed::Packed> {
-        self.fs.lower.get()
+    pub(super) fn packed(&self) -> &packed::Packed {
+        &self.fs.packed
     }
 
     /// Looks up a child, making its node when it is still packed.
@@ -188,8 +188,8 @@ impl TmpNode {
 }
 
 /// Inode number of a packed object.
-pub(super) fn packed_ino(packed: &packed::Packed, index: u32) -> u64 {
-    u64::from(packed.link_group(index).map_or(index, |group| group.first)) + 1
+pub(super) fn packed_ino(index: u32) -> u64 {
+    u64::from(index) + ROOT_INO
 }
 
 impl Drop for TmpNode {
@@ -378,12 +378,7 @@ impl Inode for TmpNode {
     fn readdir(&self, from: u64, emit: &mut dyn FnMut(DirEntry<'_>) -> bool) -> Result<()> {
         let dir = self.dir()?.borrow();
         self.relatime();
-        dir.list(
-            self.packed(),
-            from,
-            &|packed, index| packed_ino(packed, index),
-            emit,
-        );
+        dir.list(self.packed(), from, emit);
         Ok(())
     }
 

@@ -1,13 +1,16 @@
-//! A machine for the tests: pages in a vector, a clock that ticks, and a writer of cpio archives.
+//! A machine for the tests: pages in a vector, a clock that ticks, and a maker of packed trees.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::rc::Rc;
 
+use unik_abi::files::{ENTRY_LEN, FileEntry};
 use unik_fs::fdtable::FdTable;
 use unik_fs::linux_raw_sys::general as linux;
+use unik_fs::packed::Packed;
 use unik_fs::system::{Frame, PAGE, PageSource, System, Time};
 use unik_fs::tree::{self, Plan};
 use unik_fs::vfs::{AT_FDCWD, OpenHow, Vfs};
@@ -106,59 +109,75 @@ impl System for Machine {
     }
 }
 
-/// A record of a cpio archive.
-pub struct Packed<'a> {
-    pub path: &'a str,
-    pub mode: u32,
-    pub data: &'a [u8],
-    pub ino: u32,
-    pub nlink: u32,
-}
+/// An object of a packed tree: path, type and permissions, data.
+pub type Record<'a> = (&'a str, u32, &'a [u8]);
 
-/// A record with one name.
-pub fn record<'a>(path: &'a str, mode: u32, data: &'a [u8]) -> Packed<'a> {
-    Packed {
-        path,
-        mode,
-        data,
-        ino: 0,
-        nlink: 1,
+/// A packed tree as the image linker would make it, leaked so that it is `'static`, the archive and its data page-aligned.
+pub fn packed(records: &[Record<'_>]) -> Packed {
+    let mut tree: BTreeMap<&str, (u32, &[u8])> = BTreeMap::new();
+    for &(path, mode, data) in records {
+        for (at, _) in path.match_indices('/') {
+            tree.entry(&path[..at]).or_insert((0o040_755, b""));
+        }
+        tree.insert(path, (mode, data));
     }
-}
-
-/// A "newc" archive with page-aligned file data, leaked so that it is `'static`, itself page-aligned.
-pub fn archive(records: &[Packed<'_>]) -> &'static [u8] {
-    let mut bytes = Vec::new();
-    for record in records.iter().chain([&record("TRAILER!!!", 0, b"")]) {
-        let mut name = record.path.as_bytes().to_vec();
-        name.push(0);
-        let aligned = record.mode & 0o170_000 == 0o100_000 && !record.data.is_empty();
-        let start = bytes.len() + 110;
-        let end = (start + name.len()).next_multiple_of(if aligned { PAGE } else { 4 });
-        name.resize(if aligned { end - start } else { name.len() }, 0);
-        bytes.extend_from_slice(
-            format!(
-                "070701{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}",
-                record.ino, record.mode, 0, 0, record.nlink, 1_700_000_000u32, record.data.len(), 0, 0, 0, 0, name.len(), 0
-            )
-            .as_bytes(),
+    let parent = |path: &str| {
+        path.rsplit_once('/')
+            .map_or("", |(parent, _)| parent)
+            .to_owned()
+    };
+    let is_directory = |mode: u32| mode & 0o170_000 == 0o040_000;
+    let (mut order, mut entries, mut data) =
+        (vec![("", (0o040_755, &b""[..]))], Vec::new(), Vec::new());
+    while let Some(&(path, (mode, bytes))) = order.get(entries.len()) {
+        let mut entry = FileEntry {
+            start: data.len() as u64,
+            len: bytes.len() as u32,
+            mode,
+            mtime: 1_700_000_000,
+            ..FileEntry::default()
+        };
+        if is_directory(mode) {
+            let below: Vec<_> = tree
+                .iter()
+                .filter(|(p, _)| parent(p) == path)
+                .map(|(p, o)| (*p, *o))
+                .collect();
+            (entry.start, entry.len) = (order.len() as u64, below.len() as u32);
+            entry.directories = below
+                .iter()
+                .filter(|(_, (mode, _))| is_directory(*mode))
+                .count() as u32;
+            order.extend(below);
+        }
+        data.extend_from_slice(bytes);
+        data.resize(data.len().next_multiple_of(PAGE), 0);
+        entries.push(entry);
+    }
+    let (mut index, mut names) = (Vec::new(), Vec::new());
+    for (mut entry, (path, _)) in entries.iter().copied().zip(&order) {
+        let name = path.rsplit('/').next().unwrap();
+        (entry.name, entry.name_len) = (
+            (order.len() * ENTRY_LEN + names.len()) as u32,
+            name.len() as u32,
         );
-        bytes.extend_from_slice(&name);
-        bytes.resize(end, 0);
-        bytes.extend_from_slice(record.data);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        names.extend_from_slice(name.as_bytes());
+        index.extend_from_slice(&entry.to_bytes());
     }
-    let room = Box::leak(vec![0; bytes.len() + PAGE].into_boxed_slice());
+    let room = Box::leak(vec![0; data.len() + PAGE].into_boxed_slice());
     let skip = room.as_ptr().align_offset(PAGE);
-    room[skip..skip + bytes.len()].copy_from_slice(&bytes);
-    &room[skip..skip + bytes.len()]
+    room[skip..skip + data.len()].copy_from_slice(&data);
+    Packed::new(
+        [index, names].concat().leak(),
+        &room[skip..skip + data.len()],
+    )
 }
 
-/// A view of a tree over `archive`.
-pub fn vfs_over(archive: &'static [u8]) -> (Rc<Vfs>, Rc<Machine>) {
+/// A view of a tree over packed files.
+pub fn vfs_over(packed: Packed) -> (Rc<Vfs>, Rc<Machine>) {
     let machine = Rc::new(Machine::default());
     let plan = Plan {
-        archive,
+        packed,
         pages: 1 << 20,
         hostname: b"box".to_vec(),
         resolvers: vec!["10.0.2.3".into()],
@@ -172,7 +191,7 @@ pub fn vfs_over(archive: &'static [u8]) -> (Rc<Vfs>, Rc<Machine>) {
 
 /// An empty tree.
 pub fn vfs() -> Rc<Vfs> {
-    vfs_over(&[]).0
+    vfs_over(Packed::default()).0
 }
 
 /// Opens and enters a descriptor.

@@ -22,6 +22,7 @@ use linux_raw_sys::general as linux;
 use unik_fs::console::Console;
 use unik_fs::fdtable::FdTable;
 use unik_fs::file::OpenFile;
+use unik_fs::packed::Packed;
 use unik_fs::procfs::{self, ProcSource};
 use unik_fs::system::{System, UserMemory};
 use unik_fs::tree::{self, Plan};
@@ -65,9 +66,12 @@ pub fn vfs() -> Rc<Vfs> {
 fn build() -> Rc<Vfs> {
     let config = config::get();
     let info = boot::image_info();
-    let archive = boot::physical(info.files_paddr, info.files_len);
+    let packed = Packed::new(
+        boot::physical(info.index_paddr, info.index_len),
+        boot::physical(info.files_paddr, info.files_len),
+    );
     let plan = Plan {
-        archive,
+        packed,
         pages: frames::stats().1 as u64 / 2,
         hostname: config.hostname.clone(),
         resolvers: crate::net::setup::name_servers()

@@ -1,7 +1,7 @@
 //! Lays out an image: `unik_abi::image` says what goes in, `unik_abi::layout` where.
 //!
 //! File offset `x` is physical address `IMAGE_PADDR + x`. In file order: ELF header; library OS (its zero memory as zero bytes);
-//! the program's segments and the trampolines, each in pages of its own; vDSO; notes with the manifest; packed files; page
+//! the program's segments and the trampolines, each in pages of its own; vDSO; notes with the manifest; packed files behind their index; page
 //! tables; and, not loaded, symbols. The bytes depend on nothing but the inputs.
 
 mod layout;
@@ -14,7 +14,7 @@ use unik_abi::layout::{IMAGE_PADDR, LIBOS_VADDR, MMIO_HOLE_START};
 use unik_abi::{ABI_VERSION, PAGE_SIZE};
 
 use crate::bind::{self, BindReport, Bound};
-use crate::cpio::{self, PackError, PackedFile};
+use crate::cpio::{self, Archive, PackError, PackedFile};
 use crate::elf_out::{self, PHDR_LEN, PT_LOAD, PT_NOTE, Phdr};
 use crate::libos::{LibOs, LibOsError};
 use crate::program::{ElfError, LoadSegment, Program};
@@ -93,7 +93,7 @@ pub struct Sizes {
     pub vdso: u64,
     /// Manifest.
     pub manifest: u64,
-    /// Packed files.
+    /// Packed files with their index.
     pub files: u64,
     /// First page tables.
     pub page_tables: u64,
@@ -151,7 +151,7 @@ pub fn link(program: &[u8], libos: &[u8], options: &LinkOptions) -> Result<Linke
 struct Linker<'a> {
     program: Program<'a>,
     libos: LibOs<'a>,
-    archive: Vec<u8>,
+    archive: Archive,
     bound: Option<Bound>,
     options: &'a LinkOptions,
 }
@@ -181,8 +181,10 @@ impl Linker<'_> {
             manifest.len() as u64,
         );
         sizes.manifest = info.manifest_len;
-        (info.files_paddr, info.files_len) = out.put(&self.archive, SEG_R);
-        sizes.files = info.files_len.next_multiple_of(PAGE_SIZE);
+        (info.index_paddr, info.index_len) = out.put(&self.archive.index, SEG_R);
+        (info.files_paddr, info.files_len) = out.put(&self.archive.bytes, SEG_R);
+        sizes.files =
+            info.index_len.next_multiple_of(PAGE_SIZE) + info.files_len.next_multiple_of(PAGE_SIZE);
         let tables = paging::build(&self.libos, out.paddr());
         sizes.page_tables = out.put(&tables.bytes, SEG_R).1;
         (info.pml4_paddr, info.boot_pml4_paddr) = (tables.pml4_paddr, tables.boot_pml4_paddr);
@@ -231,7 +233,11 @@ impl Linker<'_> {
             .iter()
             .map(|s| s.data.len() + 2 * PAGE_SIZE as usize)
             .sum();
-        self.libos.end() as usize + program + self.archive.len() + (1 << 16)
+        self.libos.end() as usize
+            + program
+            + self.archive.bytes.len()
+            + self.archive.index.len()
+            + (1 << 16)
     }
 
     fn info(&self) -> ImageInfo {
