@@ -7,6 +7,7 @@
 //! - [`virtio`]: what virtio devices share: rings, the register window.
 //! - [`block`]: virtio-blk: requests out, outcomes in.
 //! - [`net`]: virtio-net: frames out, frames in.
+//! - [`balloon`]: virtio-balloon: memory that the guest does without.
 //! - [`console`]: virtio-console, for the standard streams.
 //! - [`rng`]: entropy by virtio-rng.
 //! - [`vsock`]: byte streams between guest and host by virtio-vsock.
@@ -16,6 +17,7 @@
 //! - [`exit_port`]: the end of the virtual machine.
 #![forbid(unsafe_code)]
 
+pub mod balloon;
 pub mod block;
 pub mod console;
 pub mod debug_port;

@@ -273,6 +273,25 @@ fn region_view(region: &Region) -> Result<GuestRegionMmap, MemoryError> {
         .ok_or_else(|| MemoryError::Layout(format!("region at {:#x} wraps around", region.gpa)))
 }
 
+/// Gives whole pages of guest RAM back to the kernel; the guest finds zeroes there, or what a file mapped there holds. What is not RAM
+/// is left out.
+pub fn give_back(view: &GuestMemoryMmap, gpa: u64, len: u64) {
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    for slice in view.get_slices(GuestAddress(gpa), len).flatten() {
+        let start = slice.ptr_guard_mut().as_ptr() as usize;
+        let (first, end) = (
+            start.next_multiple_of(4096),
+            (start + slice.len()) / 4096 * 4096,
+        );
+        if first < end {
+            // SAFETY: the range lies inside guest RAM, which stays mapped; all access to it is volatile, and bytes may hold anything.
+            let _ = unsafe {
+                libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_DONTNEED)
+            };
+        }
+    }
+}
+
 /// Bytes of RAM that `view` covers.
 pub fn total_len(view: &GuestMemoryMmap) -> u64 {
     view.iter().map(GuestMemoryRegion::len).sum()
@@ -341,6 +360,20 @@ mod tests {
             .unwrap();
         assert!(std::fs::read(&path).unwrap().iter().all(|&b| b == 7));
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn memory_given_back_is_zero_and_the_rest_is_not() {
+        let ram = GuestRam::reserve(8 << 20, HOLE.0, HOLE.1).unwrap();
+        ram.view()
+            .write_slice(&[7; 4 * 4096], GuestAddress(0))
+            .unwrap();
+        give_back(ram.view(), 4000, 4096 + 200);
+        give_back(ram.view(), (8 << 20) - 4096, u64::MAX);
+        let mut bytes = vec![0; 4 * 4096];
+        ram.view().read_slice(&mut bytes, GuestAddress(0)).unwrap();
+        let zeroes = |page: usize| bytes[page * 4096..][..4096].iter().all(|&b| b == 0);
+        assert_eq!([0, 1, 2, 3].map(zeroes), [false, true, false, false]);
     }
 
     #[test]

@@ -126,8 +126,43 @@ pub fn all() -> Vec<Test> {
             ..UP
         });
     }
+    tests.push(Test {
+        script: "balloon",
+        kernel: "vmlinux",
+        flags: &["--control", "/tmp/control", "--memory", "256M"],
+        around: BALLOON,
+        console: &[
+            "guest: gave up 100 MiB",
+            "guest: has all again",
+            "given back: yes",
+            "reported: yes",
+            "balloon ended with 0",
+        ],
+        ..UP
+    });
     tests
 }
+
+/// Inflates the balloon to 100 MiB and empties it again, with a look at the monitor's resident memory before and after.
+const BALLOON: &str = r#"
+"$@" & vm=$!
+resident() { awk '/VmRSS/ { print int($2 / 1024) }' /proc/$vm/status; }
+say() { lab-probe say /tmp/control "$1"; }
+until [ -e /tmp/control ] && say stats | grep -q guest_total_bytes; do sleep 0.1; done
+until [ $(resident) -ge 150 ]; do sleep 0.1; done
+before=$(resident)
+free() { say stats | sed 's/.*guest_free_bytes":\([0-9]*\).*/\1/'; }
+until [ $(free) -ge 120000000 ]; do sleep 0.1; done
+say "balloon 100M" >&2
+until say stats | grep -q '"balloon_bytes":104857600'; do sleep 0.1; done
+while [ $((before - $(resident))) -lt 80 ]; do sleep 0.1; done
+echo "given back: yes, $before MiB resident became $(resident)" >&2
+until say stats | grep -q '"reported_free_bytes":[1-9]'; do sleep 0.1; done
+echo "reported: yes" >&2
+say stats >&2
+say "balloon 0" >&2
+wait $vm
+"#;
 
 /// Echoes what the guest says to port 1234, and asks its port 5000.
 const VSOCK: &str = r#"

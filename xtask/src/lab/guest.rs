@@ -43,6 +43,19 @@ echo "guest: $test ended with $?"
 poweroff -f
 "#;
 
+/// Uses memory and frees it, then watches the balloon come and go.
+const BALLOON: &str = r#"
+pages() { awk "/balloon_$1 / { print \$2 }" /proc/vmstat; }
+dd if=/dev/zero of=/tmp/fill bs=1M count=150 2>/dev/null
+echo "guest: filled"
+sleep 1
+rm /tmp/fill
+until [ $(pages inflate) -ge 25600 ]; do sleep 0.2; done
+echo "guest: gave up $(($(pages inflate) / 256)) MiB"
+until [ $(pages deflate) -ge 25600 ]; do sleep 0.2; done
+echo "guest: has all again"
+"#;
+
 /// Scripts that run inside the inner guest.
 pub const TESTS: &[(&str, &str)] = &[
     ("nothing", ""),
@@ -60,6 +73,7 @@ pub const TESTS: &[(&str, &str)] = &[
         "vsock",
         "set -e\nlab-probe vsock-echo 5000 2 & echo=$!\nlab-probe vsock-ask 1234 1000001\nwait $echo",
     ),
+    ("balloon", BALLOON),
     (
         "read-only",
         "set -e\ncat /sys/block/vda/ro\n! dd if=/dev/zero of=/dev/vda bs=512 count=1\nmount -t ext4 -o ro,noload /dev/vda /mnt\ncat /mnt/hello",

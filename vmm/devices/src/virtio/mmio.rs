@@ -113,12 +113,23 @@ impl<D: Device> Mmio<D> {
         }
     }
 
-    fn fail(&mut self) {
-        self.state.status |= status::NEEDS_RESET;
+    /// Lets `change` change what the configuration space says, and tells the driver.
+    pub fn configure(&mut self, change: impl FnOnce(&mut D)) {
+        change(&mut self.device);
+        self.state.generation = self.state.generation.wrapping_add(1);
+        self.tell_change();
+    }
+
+    fn tell_change(&mut self) {
         if self.state.status & status::DRIVER_OK != 0 {
             self.state.interrupt |= CONFIG;
             self.raise = true;
         }
+    }
+
+    fn fail(&mut self) {
+        self.state.status |= status::NEEDS_RESET;
+        self.tell_change();
     }
 
     /// Whether the interrupt line is to be raised since this was last asked. To be asked after [`Self::work`] and after writes.
@@ -175,6 +186,7 @@ impl<D: Device> Mmio<D> {
             QUEUE_NOTIFY => return self.doorbell(value),
             0x64 => return self.acknowledge(value),
             0x70 => return self.set_status(value, mem),
+            0x100.. => self.device.set_config(offset - 0x100, bytes),
             _ => self.set_up_queue(offset, value),
         }
         Effect::None

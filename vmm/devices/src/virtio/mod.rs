@@ -42,6 +42,9 @@ pub trait Device {
         Vec::new()
     }
 
+    /// The driver writes a word at `offset` of the configuration space.
+    fn set_config(&mut self, _offset: u64, _data: [u8; 4]) {}
+
     /// The driver is ready, with these of the features that it was offered.
     fn accept(&mut self, _features: u64) {}
 

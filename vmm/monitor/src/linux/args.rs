@@ -24,6 +24,12 @@ pub struct LinuxArgs {
     /// the guest; the guest's connections go to the Unix socket PATH_port. N is the guest's context id
     #[arg(long, value_name = "PATH[,cid=N]", value_parser = parse_vsock)]
     pub vsock: Option<Vsock>,
+    /// A balloon: the guest gives back memory that it does not use
+    #[arg(long)]
+    pub balloon: bool,
+    /// Take commands at this Unix socket, one a line: `balloon SIZE` (memory that the guest shall do without), `stats`, `power`
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
     /// The kernel command line, after what the monitor says itself
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub cmdline: String,

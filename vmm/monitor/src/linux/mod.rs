@@ -1,11 +1,13 @@
 //! `unik-vmm linux`: boots a stock Linux kernel. Arguments -> kernel and tables in memory -> machine -> event loop.
 //!
 //! - [`crate::loader::linux`]: kernel files. [`boot`], [`acpi`], [`layout`]: what the kernel finds in memory, and where.
+//! - [`control`]: what can be changed while it runs.
 //! - [`ports`], [`serial`], [`power`]: devices at fixed ports. [`supervisor`]: the event loop and how it all ends.
 
 pub mod acpi;
 pub mod args;
 pub mod boot;
+pub mod control;
 pub mod layout;
 pub mod ports;
 pub mod power;
@@ -24,11 +26,12 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::error::Error;
 use crate::loader::linux::{Initrd, Kernel, KernelError, Loaded, Protocol, load_initrd};
+use crate::machine::socket::Socket;
 use crate::machine::vcpus::{Entry, LinuxStart};
-use crate::machine::vsock::{self, Socket};
-use crate::machine::{self, Machine, Size, disk};
+use crate::machine::{self, Machine, Size, balloon, disk, vsock};
 use crate::timings::{Clock, Timings};
 use args::{EntryChoice, LinuxArgs};
+use control::Control;
 use ports::LinuxPorts;
 use power::Power;
 use serial::SerialLine;
@@ -86,7 +89,9 @@ pub fn run(args: &LinuxArgs, clock: Clock) -> Result<u8, Error> {
         .transpose()?;
     timings.mark("kernel mapped");
     machine.attach_entropy();
-    let wanted = args.disks.len() + usize::from(args.vsock.is_some()) + machine.devices();
+    let balloon = args.balloon || args.control.is_some();
+    let others = usize::from(args.vsock.is_some()) + usize::from(balloon);
+    let wanted = args.disks.len() + others + machine.devices();
     if wanted > layout::MAX_DEVICES {
         return Err(LinuxError::Devices { wanted }.into());
     }
@@ -96,6 +101,7 @@ pub fn run(args: &LinuxArgs, clock: Clock) -> Result<u8, Error> {
     }
     // Removed from the host's folders when this function ends.
     let _vsock = attach_vsock(args, &mut machine)?;
+    let _control = attach_balloon(args, &mut machine, balloon)?;
     let serial =
         SerialLine::new(machine.line(layout::COM1_GSI)).map_err(Error::host("create an event"))?;
     let serial = Arc::new(serial);
@@ -123,6 +129,25 @@ fn attach_vsock(args: &LinuxArgs, machine: &mut Machine) -> Result<Option<Socket
     };
     let socket = listen(&wanted.path)?;
     vsock::attach(machine, &socket, wanted.cid)?;
+    Ok(Some(socket))
+}
+
+/// Attaches a balloon where it is `wanted`, and listens for commands if asked to.
+fn attach_balloon(
+    args: &LinuxArgs,
+    machine: &mut Machine,
+    wanted: bool,
+) -> Result<Option<Socket>, Error> {
+    if !wanted {
+        return Ok(None);
+    }
+    let balloon = balloon::attach(machine);
+    let Some(path) = &args.control else {
+        return Ok(None);
+    };
+    let socket = listen(path)?;
+    let button = machine.line(layout::BUTTON_GSI);
+    Control { balloon, button }.serve(&socket)?;
     Ok(Some(socket))
 }
 

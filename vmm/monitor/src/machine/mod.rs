@@ -5,6 +5,7 @@
 //! The order is the one that starts fastest: the slowest question to KVM is asked first, by the first vCPU's own
 //! thread ([`vcpus::FirstVcpu`]), while this one creates everything else.
 
+pub mod balloon;
 pub mod bus;
 pub mod console;
 pub mod disk;
@@ -12,6 +13,7 @@ pub mod interrupts;
 pub mod net;
 pub mod rng;
 pub mod slot;
+pub mod socket;
 pub mod vcpus;
 pub mod vsock;
 

@@ -6,9 +6,8 @@
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use unik_host::poll::{self, Watch};
 
 use super::Machine;
 use super::slot::{Bell, Slot, Window};
+use super::socket::Socket;
 use crate::error::Error;
 
 /// Most clients that have connected but not said yet to which port.
@@ -27,55 +27,6 @@ const CALLERS: usize = 32;
 
 /// The longest line that a client may send.
 const LINE: usize = 32;
-
-/// A listening Unix socket; its file is removed in the end.
-#[derive(Debug)]
-pub struct Socket {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl Socket {
-    /// Listens at `path`. A file that a killed monitor left there is replaced.
-    pub fn listen(path: &Path) -> io::Result<Self> {
-        let is_socket =
-            || std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-        let listener = match UnixListener::bind(path) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && is_socket() => {
-                if UnixStream::connect(path).is_ok() {
-                    return Err(error);
-                }
-                std::fs::remove_file(path)?;
-                UnixListener::bind(path)?
-            }
-            other => other?,
-        };
-        listener.set_nonblocking(true)?;
-        Ok(Self {
-            listener,
-            path: path.to_owned(),
-        })
-    }
-
-    /// A client that waits, without blocking in reads and writes.
-    pub fn accept(&self) -> Option<UnixStream> {
-        let (stream, _) = self.listener.accept().ok()?;
-        stream.set_nonblocking(true).ok()?;
-        Some(stream)
-    }
-
-    /// Readable when a client waits.
-    pub fn watch(&self) -> Watch {
-        Watch::readable(&self.listener)
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        // Somebody may have removed it already.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
 
 /// The host's end of a connection.
 pub struct End(UnixStream);
@@ -154,7 +105,7 @@ pub fn attach(machine: &mut Machine, socket: &Socket, cid: u32) -> Result<(), Er
             .map_err(Error::host("create an event"))
     };
     let (receive, transmit) = (bell(RECEIVE)?, bell(TRANSMIT)?);
-    let device = Vsock::new(Ports(socket.path.clone()), cid);
+    let device = Vsock::new(Ports(socket.path().to_owned()), cid);
     let slot = Slot::new(device, machine.ram.view().clone(), place.line);
     let window = Arc::new(VsockWindow {
         slot,
@@ -162,10 +113,7 @@ pub fn attach(machine: &mut Machine, socket: &Socket, cid: u32) -> Result<(), Er
         transmit,
     });
     machine.attach(window.clone());
-    let listener = socket
-        .listener
-        .try_clone()
-        .map_err(Error::host("use a socket"))?;
+    let listener = socket.listener().map_err(Error::host("use a socket"))?;
     let name = std::thread::Builder::new().name("unik-vsock".into());
     name.stack_size(64 << 10)
         .spawn(move || Switchboard::new(window, listener).run())
@@ -326,18 +274,5 @@ mod tests {
         client.write_all(&[b'x'; 100]).unwrap();
         assert_eq!(caller.read(), Heard::Nonsense);
         assert_eq!(parse(b"CONNECT -1"), Heard::Nonsense);
-    }
-
-    #[test]
-    fn a_socket_that_nobody_listens_at_is_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("v");
-        drop(UnixListener::bind(&path).unwrap());
-        let socket = Socket::listen(&path).unwrap();
-        assert!(Socket::listen(&path).is_err());
-        drop(socket);
-        assert!(!path.exists());
-        std::fs::write(&path, "precious").unwrap();
-        assert!(Socket::listen(&path).is_err() && path.exists());
     }
 }

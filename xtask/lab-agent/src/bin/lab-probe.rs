@@ -3,6 +3,7 @@
 //! - `vsock-echo PORT TIMES`, `unix-echo PATH TIMES`: send back what comes, one connection after the other.
 //! - `vsock-ask PORT BYTES`: asks the host's PORT for an echo. `unix-ask PATH PORT BYTES`: asks the guest's PORT through the
 //!   monitor's Unix socket, again and again until somebody answers.
+//! - `say PATH LINE`: sends a line to a Unix socket and prints the answer.
 #![forbid(unsafe_code)]
 
 use std::io::{self, BufRead, BufReader, Error, Read, Write};
@@ -33,6 +34,12 @@ fn main() -> io::Result<()> {
             ask(&stream, &stream, number(bytes)?, || {
                 stream.shutdown(Shutdown::Write)
             })
+        }
+        ["say", path, line] => {
+            let mut stream = UnixStream::connect(path)?;
+            stream.write_all(format!("{line}\n").as_bytes())?;
+            stream.shutdown(Shutdown::Write)?;
+            io::copy(&mut stream, &mut io::stdout()).map(|_| ())
         }
         ["unix-ask", path, port, bytes] => {
             let stream = call(path, port)?;
