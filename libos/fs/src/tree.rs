@@ -2,9 +2,7 @@
 //! the small files of `/etc` that programs expect and nobody packed.
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::rc::Rc;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::dev;
@@ -35,8 +33,6 @@ pub struct Plan {
     pub pages: u64,
     /// For `/etc/hostname` and `/etc/hosts`.
     pub hostname: Vec<u8>,
-    /// Name servers for `/etc/resolv.conf`.
-    pub resolvers: Vec<String>,
     /// For `/etc/localtime`: a rule as in the variable `TZ`, such as `CET-1CEST,M3.5.0,M10.5.0/3`; empty: UTC.
     pub zone: Vec<u8>,
 }
@@ -139,20 +135,16 @@ fn fill_etc(etc: &Node, plan: &Plan) {
         b"\n",
     ]
     .concat();
-    let resolvers: Vec<u8> = plan
-        .resolvers
-        .iter()
-        .flat_map(|server| format!("nameserver {server}\n").into_bytes())
-        .collect();
-    let files: [(&[u8], &[u8]); 7] = [
+    let files: [(&[u8], &[u8]); 6] = [
         (b"hostname", &[host, b"\n"].concat()),
         (b"hosts", &hosts),
-        (b"resolv.conf", &resolvers),
         (b"passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
         (b"group", b"root:x:0:\nnogroup:x:65534:\n"),
         (b"nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n"),
         (b"localtime", &localtime(&plan.zone)),
     ];
+    // What the network was given, now and later, as Linux's documentation of /proc/net/pnp has it.
+    let _ = etc.symlink(b"resolv.conf", b"/proc/net/pnp", (0, 0));
     for (name, text) in files {
         if let Ok(node) = etc.create(name, &new(FileType::Regular, 0o644, 0)) {
             let _ = node.write_at(0, text);

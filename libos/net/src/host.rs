@@ -21,8 +21,6 @@ pub struct DeviceInfo {
     pub checksum: bool,
     /// The card cuts TCP segments over IPv4 of up to 64 KiB ([`TxOffload::segment`]). Needs `checksum`.
     pub tso4: bool,
-    /// The same over IPv6.
-    pub tso6: bool,
     /// Packets may be lost or delayed on the way: TCP must watch for congestion. False where the other end is in the same machine.
     pub lossy: bool,
 }

@@ -8,7 +8,7 @@
 //! - [`message`]: what the send and receive calls carry.
 //! - [`unix`]: AF_UNIX: stream, datagram, seqpacket; pairs; abstract and path names.
 //! - [`net`]: [`Net`], which makes sockets and owns the stack; [`host`]: what the kernel provides.
-//! - [`inet`]: TCP, UDP and ICMP echo sockets; [`netlink`]: interface dumps. `stack`: the tables behind them.
+//! - [`inet`]: TCP, UDP and ICMP echo sockets; [`netlink`]: interface dumps. [`report`]: `/proc/net`. `stack`: the tables behind them.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -22,6 +22,7 @@ pub mod message;
 pub mod net;
 pub mod netlink;
 pub mod ready;
+pub mod report;
 mod stack;
 pub mod unix;
 
@@ -30,5 +31,6 @@ pub use host::{DeviceInfo, Host, PacketDevice, TxOffload};
 pub use inet::InetSocket;
 pub use net::{Net, Socket};
 pub use ready::Hook;
+pub use report::Report;
 pub use stack::link::LinkSetup;
 pub use stack::{Counters, Kind, Limits};

@@ -138,14 +138,14 @@ impl Net {
         self.stack.borrow_mut().deadline()
     }
 
-    /// Name servers that DHCP gave.
-    pub fn name_servers(&self) -> Vec<IpAddr> {
-        self.stack
-            .borrow()
-            .links
-            .iter()
-            .flat_map(|link| link.dns.iter().copied())
-            .collect()
+    /// True while a card that gets its addresses from the network has none that leads anywhere.
+    pub fn is_configuring(&self) -> bool {
+        let stack = self.stack.borrow();
+        stack.links[1..].iter().any(|link| {
+            let near = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+            let mut addresses = link.iface.ip_addrs().iter();
+            link.automatic && addresses.all(|cidr| near(cidr.address().into()))
+        })
     }
 
     /// All links.

@@ -146,6 +146,11 @@ pub fn thread_self_link(fs: &ProcFs) -> Result<Link> {
     ))
 }
 
+/// `/proc/net`.
+pub fn net_link(_: &ProcFs) -> Result<Link> {
+    Ok(Link::Path(b"self/net".to_vec()))
+}
+
 /// `/proc/mounts`.
 pub fn mounts_link(_: &ProcFs) -> Result<Link> {
     Ok(Link::Path(b"self/mounts".to_vec()))

@@ -194,6 +194,8 @@ pub type Limit = (Option<u64>, Option<u64>);
 
 /// The kernel, as `/proc` shows it.
 pub trait ProcSource {
+    /// The text of `/proc/net/NAME`.
+    fn network(&self, name: &str) -> String;
     /// Process id.
     fn pid(&self) -> u32;
     /// The calling thread's id.

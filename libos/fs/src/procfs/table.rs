@@ -58,6 +58,7 @@ pub static PROC: Entry = Entry::Root(&[
     ("loadavg", Text(0o444, m::loadavg)),
     ("meminfo", Text(0o444, m::meminfo)),
     ("mounts", To(m::mounts_link)),
+    ("net", To(m::net_link)),
     ("partitions", Text(0o444, m::partitions)),
     ("self", To(m::self_link)),
     ("stat", Text(0o444, m::stat)),
@@ -67,6 +68,18 @@ pub static PROC: Entry = Entry::Root(&[
     ("uptime", Text(0o444, m::uptime)),
     ("version", Text(0o444, m::version)),
 ]);
+
+/// A file of `/proc/net`.
+macro_rules! network {
+    ($($name:literal),*) => {
+        &[$(($name, Text(0o444, |fs, _| Ok(fs.source.network($name).into_bytes())))),*]
+    };
+}
+
+const NET: Children = network!(
+    "arp", "dev", "icmp", "icmp6", "if_inet6", "pnp", "route", "sockstat", "tcp", "tcp6", "udp",
+    "udp6"
+);
 
 const SYSCTL: Children = &[
     (
@@ -133,6 +146,7 @@ macro_rules! thread_entries {
             ("maps", Text(0o444, p::maps)),
             ("mountinfo", Text(0o444, p::mountinfo)),
             ("mounts", Text(0o444, p::mounts)),
+            ("net", Dir(NET)),
             ("oom_adj", Text(0o644, m::zero)),
             ("oom_score", Text(0o444, m::zero)),
             ("oom_score_adj", Setting(p::oom_score_adj, p::set_oom_score_adj)),

@@ -180,7 +180,6 @@ pub fn vfs_over(packed: Packed) -> (Rc<Vfs>, Rc<Machine>) {
         packed,
         pages: 1 << 20,
         hostname: b"box".to_vec(),
-        resolvers: vec!["10.0.2.3".into()],
         zone: b"CET-1CEST,M3.5.0,M10.5.0/3".to_vec(),
     };
     (

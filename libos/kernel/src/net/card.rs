@@ -133,7 +133,6 @@ impl PacketDevice for Port {
             mtu: info.mtu.into(),
             checksum: info.checksum,
             tso4: info.tso4,
-            tso6: info.tso6,
             lossy: true,
         }
     }
@@ -147,10 +146,7 @@ impl PacketDevice for Port {
     }
 
     fn send(&mut self, len: usize, fill: &mut dyn FnMut(&mut [u8]) -> TxOffload) {
-        let mut fill = |frame: &mut [u8]| {
-            let offload = fill(frame);
-            work(frame, &offload)
-        };
+        let mut fill = |frame: &mut [u8]| work(&fill(frame));
         self.0.driver.borrow_mut().send(len, &mut fill);
     }
 
@@ -160,13 +156,12 @@ impl PacketDevice for Port {
 }
 
 /// What is left to do with a frame, in the driver's words.
-fn work(frame: &[u8], offload: &TxOffload) -> Work {
+fn work(offload: &TxOffload) -> Work {
     Work {
         checksum: offload.checksum.map(|field| (field.start, field.offset)),
         segments: offload.segment.map(|size| Segments {
             size,
             header_len: offload.header_len,
-            v6: frame.get(12..14) == Some(&[0x86, 0xdd]),
         }),
     }
 }

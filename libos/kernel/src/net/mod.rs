@@ -19,10 +19,11 @@ use crate::process::PID;
 use crate::sched::timers::{self, Action};
 use crate::{arch, random, time};
 use alloc::rc::Rc;
+use alloc::string::String;
 use core::sync::atomic::{AtomicBool, Ordering};
 use unik_core::timers::TimerId;
 use unik_net::message::Credentials;
-use unik_net::{Host, Limits, Net};
+use unik_net::{Host, Kind, Limits, Net, Report};
 
 static NET: Locked<Option<Rc<Net>>> = Locked::new(None);
 /// When [`poll`] is called next, and by which timer.
@@ -164,6 +165,26 @@ fn set_alarm(next: Option<u64>) -> bool {
     let timer = timers::add(at, Action::Call(Rc::new(ring)));
     *ALARM.get() = Some((at, timer));
     true
+}
+
+/// The text of `/proc/net/NAME`.
+pub fn report(name: &str) -> String {
+    let sockets = |kind| Report::Sockets {
+        kind,
+        v6: name.ends_with('6'),
+    };
+    net().report(match name {
+        "arp" => Report::Arp,
+        "dev" => Report::Dev,
+        "icmp" | "icmp6" => sockets(Kind::Ping),
+        "if_inet6" => Report::Inet6,
+        "pnp" => Report::NameServers,
+        "route" => Report::Route,
+        "sockstat" => Report::SockStat,
+        "tcp" | "tcp6" => sockets(Kind::Tcp),
+        "udp" | "udp6" => sockets(Kind::Udp),
+        _ => return String::new(),
+    })
 }
 
 /// Who the process is, for messages that carry it.

@@ -1,9 +1,13 @@
 //! The network cards that the configuration tells of (`unik_abi::config`, record `net`), made links at start.
 
 use super::{SETUP_STACK, card, net};
-use crate::{arch, config, console};
+use crate::arch::vcpu::Vcpu;
+use crate::arch::{apic, nucleus};
+use crate::sched::timers::{self, Action};
+use crate::{arch, config, console, interrupts, time};
 use alloc::format;
-use alloc::vec::Vec;
+use alloc::rc::Rc;
+use alloc::string::String;
 use core::net::IpAddr;
 use unik_net::LinkSetup;
 
@@ -14,9 +18,34 @@ pub fn start() {
             console::warn(&format!("network card {index} is not usable: {reason}"));
         }
     }
+    if card::any() {
+        wait_for_addresses();
+    }
 }
 
-fn add(index: usize, record: &[u8]) -> Result<(), alloc::string::String> {
+/// Longest wait for addresses, nanoseconds.
+const PATIENCE: u64 = 3_000_000_000;
+
+/// Waits until every card that asks the network for addresses has one: a program could do nothing with it before.
+fn wait_for_addresses() {
+    let (net, end) = (net(), time::now() + PATIENCE);
+    let bell = timers::add(end, Action::Call(Rc::new(|| ())));
+    while net.is_configuring() {
+        super::poll();
+        if time::now() >= end {
+            console::warn("the network gives no addresses; going on without");
+            break;
+        }
+        if net.is_configuring() && !super::rest() {
+            let deadline = timers::idle_deadline().map_or(nucleus::KEEP_DEADLINE, time::to_tsc);
+            apic::halt(deadline);
+            interrupts::dispatch(Vcpu::this().take_vectors());
+        }
+    }
+    timers::cancel(bell);
+}
+
+fn add(index: usize, record: &[u8]) -> Result<(), String> {
     let text = core::str::from_utf8(record).map_err(|error| format!("{error}"))?;
     let (window, wishes) = text.split_once(';').unwrap_or((text, ""));
     let window = config::number(window.as_bytes())
@@ -32,7 +61,7 @@ fn add(index: usize, record: &[u8]) -> Result<(), alloc::string::String> {
 }
 
 /// Reads the keys of a record.
-fn parse(wishes: &str) -> Result<LinkSetup, alloc::string::String> {
+fn parse(wishes: &str) -> Result<LinkSetup, String> {
     let mut setup = LinkSetup::default();
     let mut given = false;
     for wish in wishes.split(';').filter(|wish| !wish.is_empty()) {
@@ -54,13 +83,13 @@ fn parse(wishes: &str) -> Result<LinkSetup, alloc::string::String> {
     Ok(setup)
 }
 
-fn ip(text: &str) -> Result<IpAddr, alloc::string::String> {
+fn ip(text: &str) -> Result<IpAddr, String> {
     text.parse()
         .map_err(|_| format!("`{text}` is not an IP address"))
 }
 
 /// `ADDRESS/BITS`.
-fn network(text: &str) -> Result<(IpAddr, u8), alloc::string::String> {
+fn network(text: &str) -> Result<(IpAddr, u8), String> {
     let wrong = || format!("`{text}` is not an address with the length of its network");
     let (address, bits) = text.split_once('/').ok_or_else(wrong)?;
     let (address, bits): (IpAddr, u8) = (ip(address)?, bits.parse().map_err(|_| wrong())?);
@@ -68,13 +97,4 @@ fn network(text: &str) -> Result<(IpAddr, u8), alloc::string::String> {
     Some((address, bits))
         .filter(|_| bits <= most)
         .ok_or_else(wrong)
-}
-
-/// Name servers: those of the records, then those that DHCP gave.
-pub fn name_servers() -> Vec<IpAddr> {
-    if card::any() {
-        net().name_servers()
-    } else {
-        Vec::new()
-    }
 }

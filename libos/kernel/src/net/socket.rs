@@ -56,17 +56,20 @@ pub struct SocketFile {
 impl SocketFile {
     /// A file for `socket`.
     pub fn new(socket: Socket) -> Rc<Self> {
-        let events: Rc<Events> = Rc::default();
+        let (events, ino): (Rc<Events>, u64) = (Rc::default(), anon::next_ino());
         let hook: Rc<dyn Hook> = events.clone();
         match &socket {
             Socket::Unix(socket) => socket.set_hook(&hook),
-            Socket::Inet(socket) => socket.set_hook(&hook),
+            Socket::Inet(socket) => {
+                socket.set_hook(&hook);
+                socket.set_inode(ino);
+            }
             Socket::Netlink(socket) => socket.set_hook(&hook),
         }
         Rc::new(Self {
             socket,
             events,
-            ino: anon::next_ino(),
+            ino,
             born: Time::from_ns(time::realtime()),
             receive_timeout: Cell::default(),
             send_timeout: Cell::default(),

@@ -16,7 +16,6 @@ use crate::mm::{frames, user};
 use crate::sched::{Wake, wait};
 use crate::{boot, config, process};
 use alloc::rc::Rc;
-use alloc::string::ToString;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 use unik_fs::console::Console;
@@ -74,10 +73,6 @@ fn build() -> Rc<Vfs> {
         packed,
         pages: frames::stats().1 as u64 / 2,
         hostname: config.hostname.clone(),
-        resolvers: crate::net::setup::name_servers()
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
         zone: config.tz.clone(),
     };
     let vfs = tree::build(system(), fds(), plan);

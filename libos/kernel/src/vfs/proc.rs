@@ -7,7 +7,7 @@ use crate::mm::space::SPACE;
 use crate::mm::{PAGE, frames, pagetable};
 use crate::process::{self, PID};
 use crate::sched::thread::{State, Thread};
-use crate::{config, sched, signal, sys, time};
+use crate::{config, net, sched, signal, sys, time};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
@@ -102,6 +102,10 @@ fn bytes_of(wanted: impl Fn(&Vma) -> bool) -> u64 {
 }
 
 impl ProcSource for Source {
+    fn network(&self, name: &str) -> String {
+        net::report(name)
+    }
+
     fn pid(&self) -> u32 {
         PID
     }

@@ -46,6 +46,7 @@ impl InetSocket {
             shut_write: false,
             blocked: false,
             hook: None,
+            inode: 0,
         };
         let id = net.stack.borrow_mut().sockets.insert(sock);
         Self::wrap(net, id, kind, v6)
@@ -74,6 +75,11 @@ impl InetSocket {
     /// Sets who is told about changes of readiness (held weakly).
     pub fn set_hook(&self, hook: &Rc<dyn Hook>) {
         self.net.stack.borrow_mut().sockets[self.id].hook = Some(Rc::downgrade(hook));
+    }
+
+    /// Sets the number of the file that the socket is, for `/proc/net`.
+    pub fn set_inode(&self, inode: u64) {
+        self.net.stack.borrow_mut().sockets[self.id].inode = inode;
     }
 
     /// An address that a program gave, in the form used inside.

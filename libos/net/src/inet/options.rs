@@ -425,22 +425,9 @@ impl InetSocket {
 
     /// `struct tcp_info` with what is known: the state.
     fn tcp_info(&self, stack: &Stack) -> Vec<u8> {
-        use smoltcp::socket::tcp::State;
         let state = match stack.sockets[self.id].role {
             Role::Listener(_) => 10,
-            Role::Connection(conn) => match stack.conns[conn].state() {
-                State::Established => 1,
-                State::SynSent => 2,
-                State::SynReceived => 3,
-                State::FinWait1 => 4,
-                State::FinWait2 => 5,
-                State::TimeWait => 6,
-                State::Closed => 7,
-                State::CloseWait => 8,
-                State::LastAck => 9,
-                State::Listen => 10,
-                State::Closing => 11,
-            },
+            Role::Connection(conn) => crate::report::state_number(stack.conns[conn].state()),
             _ => 7,
         };
         let mut info = alloc::vec![0; size_of::<linux::tcp_info>()];

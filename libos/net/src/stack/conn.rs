@@ -280,11 +280,11 @@ impl Stack {
         };
         entry.queued = false;
         let link = &mut self.links[entry.link];
-        let (sent, asked) = (link.tcp_frames, link.frames);
+        let (sent, asked) = (link.sent.tcp_frames, link.sent.frames);
         let (iface, mut port) = link.split(None);
         while iface.poll_egress(now, &mut port, &mut entry.set) != PollResult::None {}
-        entry.sent |= link.tcp_frames != sent;
-        if entry.connecting && !entry.sent && link.frames == asked {
+        entry.sent |= link.sent.tcp_frames != sent;
+        if entry.connecting && !entry.sent && link.sent.frames == asked {
             link.solicit(now, entry.next_hop);
         }
         match entry.owner {

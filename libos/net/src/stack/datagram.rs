@@ -385,10 +385,10 @@ impl Link {
                 lane.waiting = None;
                 continue;
             }
-            let asked = self.frames;
+            let asked = self.sent.frames;
             while self.poll_lane(now, lane) {}
             let empty = lane.is_empty();
-            if !empty && self.frames == asked {
+            if !empty && self.sent.frames == asked {
                 self.solicit(now, lane.next_hop);
             }
             let since = *lane.waiting.get_or_insert(now.total_micros());

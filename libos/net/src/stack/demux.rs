@@ -1,7 +1,8 @@
 //! Where packets come to: each is given to the one connection or socket it is for, the rest to smoltcp.
 
 use super::conn::{ACK_DELAY, BULK, Key};
-use super::link::{ETHERNET, offload};
+use super::link::ETHERNET;
+use super::port::offload;
 use super::{Kind, Stack};
 use crate::errno::Errno;
 use alloc::vec;
@@ -116,10 +117,13 @@ impl Stack {
     /// A frame from a card.
     fn ingress(&mut self, link: usize, frame: &[u8], good: bool) {
         self.counters.received += 1;
+        let entry = &mut self.links[link];
+        entry.received = (entry.received.0 + 1, entry.received.1 + frame.len() as u64);
         let ip = matches!(frame.get(12..14), Some([0x08, 0x00] | [0x86, 0xdd]));
         let Some(packet) = frame.get(ETHERNET..).filter(|_| ip).and_then(Packet::parse) else {
             // ARP, or nonsense: smoltcp knows.
             self.links[link].neighbours_changed = true;
+            self.links[link].learn(frame);
             return self.feed_nobody(link, frame);
         };
         if !good && !packet.fragment && !packet.intact() {
@@ -134,6 +138,8 @@ impl Stack {
 
     /// A packet on the loopback.
     pub(crate) fn ingress_looped(&mut self, bytes: &[u8]) {
+        let entry = &mut self.links[0];
+        entry.received = (entry.received.0 + 1, entry.received.1 + bytes.len() as u64);
         if let Some(packet) = Packet::parse(bytes) {
             self.packet(0, bytes, &packet);
         }

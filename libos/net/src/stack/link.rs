@@ -1,21 +1,18 @@
-//! Links: the loopback and network cards, each with a smoltcp interface. [`Port`] is smoltcp's view of one.
+//! Links: the loopback and network cards, each with a smoltcp interface. `port` is smoltcp's view of one, `neighbour` asks for hardware addresses.
 
-use crate::host::{ChecksumField, DeviceInfo, PacketDevice, TxOffload};
+use super::neighbour::link_local;
+use super::port::{Outlet, Port, Sent};
+use crate::host::{DeviceInfo, PacketDevice};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use core::num::NonZeroUsize;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
+use smoltcp::phy::Medium;
 use smoltcp::socket::{dhcpv4, raw};
-use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
-    HardwareAddress, Icmpv6Packet, Icmpv6Repr, IpCidr, IpProtocol, IpVersion, Ipv4Packet,
-    Ipv6Packet, Ipv6Repr, NdiscRepr, checksum,
-};
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpProtocol, IpVersion};
 
 /// MTU of the loopback.
 const LOOPBACK_MTU: usize = 65_535;
@@ -64,6 +61,8 @@ pub(crate) struct Link {
     /// The DHCP client.
     pub auto: SocketSet<'static>,
     pub dhcp: Option<SocketHandle>,
+    /// Addresses come from the network.
+    pub automatic: bool,
     pub dns: Vec<IpAddr>,
     /// Puts IPv4 fragments together; made when the first one comes.
     pub whole: Option<(SocketSet<'static>, SocketHandle)>,
@@ -72,10 +71,11 @@ pub(crate) struct Link {
     pub neighbours_changed: bool,
     /// Neighbours asked for by [`Self::solicit`], and when (microseconds).
     pub asked: Vec<(IpAddr, i64)>,
-    /// Frames sent.
-    pub frames: u64,
-    /// TCP packets sent.
-    pub tcp_frames: u64,
+    /// IPv4 neighbours that were heard of.
+    pub neighbours: Vec<(Ipv4Addr, [u8; 6])>,
+    pub sent: Sent,
+    /// Frames and bytes received.
+    pub received: (u64, u64),
 }
 
 impl Link {
@@ -86,7 +86,6 @@ impl Link {
             mtu: LOOPBACK_MTU,
             checksum: true,
             tso4: false,
-            tso6: false,
             lossy: false,
         };
         let mut config = Config::new(HardwareAddress::Ip);
@@ -120,6 +119,7 @@ impl Link {
         if let Some(gateway) = setup.gateway_v6 {
             let _ = link.iface.routes_mut().add_default_ipv6_route(gateway);
         }
+        link.automatic = setup.dhcp || setup.slaac;
         link.dns.clone_from(&setup.dns);
         if setup.dhcp {
             link.dhcp = Some(link.auto.add(dhcpv4::Socket::new()));
@@ -144,7 +144,7 @@ impl Link {
             medium,
             info,
             out: Outlet::Queue(&mut queue),
-            frames: (&mut 0, &mut 0),
+            sent: &mut Sent::default(),
         };
         let iface = Interface::new(config, &mut port, smoltcp::time::Instant::ZERO);
         Self {
@@ -156,13 +156,15 @@ impl Link {
             lanes: Vec::new(),
             auto: SocketSet::new(Vec::new()),
             dhcp: None,
+            automatic: false,
             dns: Vec::new(),
             whole: None,
             touched: false,
             neighbours_changed: false,
             asked: Vec::new(),
-            frames: 0,
-            tcp_frames: 0,
+            neighbours: Vec::new(),
+            sent: Sent::default(),
+            received: (0, 0),
         }
     }
 
@@ -189,7 +191,7 @@ impl Link {
                 medium,
                 info: self.info,
                 out,
-                frames: (&mut self.frames, &mut self.tcp_frames),
+                sent: &mut self.sent,
             },
         )
     }
@@ -208,85 +210,6 @@ impl Link {
         }
     }
 
-    /// Asks for a neighbour, once a second at most. smoltcp asks by itself, but for one neighbour a second only, so that a silent one
-    /// would keep others from being asked for.
-    pub fn solicit(&mut self, now: smoltcp::time::Instant, neighbour: IpAddr) {
-        let now = now.total_micros();
-        self.asked.retain(|(_, at)| now - at < SOLICIT_INTERVAL);
-        if self.asked.iter().any(|(ip, _)| *ip == neighbour) || self.asked.len() >= 64 {
-            return;
-        }
-        self.asked.push((neighbour, now));
-        let Some(frame) = self.solicitation(neighbour) else {
-            return;
-        };
-        self.touched = true;
-        match &mut self.device {
-            Some(device) => device.send(frame.len(), &mut |bytes| {
-                bytes.copy_from_slice(&frame);
-                TxOffload::default()
-            }),
-            None => self.queue.push_back(frame),
-        }
-    }
-
-    /// An ARP request or a neighbour solicitation.
-    fn solicitation(&self, neighbour: IpAddr) -> Option<Vec<u8>> {
-        let mac = EthernetAddress(self.info.mac);
-        match neighbour {
-            IpAddr::V4(target) => {
-                let request = ArpRepr::EthernetIpv4 {
-                    operation: ArpOperation::Request,
-                    source_hardware_addr: mac,
-                    source_protocol_addr: self.iface.get_source_address_ipv4(&target)?,
-                    target_hardware_addr: EthernetAddress::BROADCAST,
-                    target_protocol_addr: target,
-                };
-                let mut bytes = vec![0; ETHERNET + request.buffer_len()];
-                let mut frame = EthernetFrame::new_unchecked(&mut bytes[..]);
-                frame.set_src_addr(mac);
-                frame.set_dst_addr(EthernetAddress::BROADCAST);
-                frame.set_ethertype(EthernetProtocol::Arp);
-                request.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
-                Some(bytes)
-            }
-            IpAddr::V6(target) => {
-                let request = Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit {
-                    target_addr: target,
-                    lladdr: Some(mac.into()),
-                });
-                let source = self.iface.get_source_address_ipv6(&target);
-                let low = target.octets();
-                let group = Ipv6Addr::from([
-                    0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, low[13], low[14], low[15],
-                ]);
-                let header = Ipv6Repr {
-                    src_addr: source,
-                    dst_addr: group,
-                    next_header: IpProtocol::Icmpv6,
-                    payload_len: request.buffer_len(),
-                    hop_limit: 255,
-                };
-                let mut bytes = vec![0; ETHERNET + 40 + request.buffer_len()];
-                let mut frame = EthernetFrame::new_unchecked(&mut bytes[..]);
-                frame.set_src_addr(mac);
-                frame.set_dst_addr(EthernetAddress([
-                    0x33, 0x33, 0xff, low[13], low[14], low[15],
-                ]));
-                frame.set_ethertype(EthernetProtocol::Ipv6);
-                let mut packet = Ipv6Packet::new_unchecked(frame.payload_mut());
-                header.emit(&mut packet);
-                request.emit(
-                    &source,
-                    &group,
-                    &mut Icmpv6Packet::new_unchecked(packet.payload_mut()),
-                    &Default::default(),
-                );
-                Some(bytes)
-            }
-        }
-    }
-
     /// The lane to `next_hop`, made when there is none.
     pub fn lane(&mut self, next_hop: IpAddr) -> &mut Lane {
         if let Some(at) = self.lanes.iter().position(|lane| lane.next_hop == next_hop) {
@@ -300,9 +223,6 @@ impl Link {
         &mut self.lanes[last]
     }
 }
-
-/// Time between two questions for the same neighbour, microseconds.
-const SOLICIT_INTERVAL: i64 = 1_000_000;
 
 /// Next hops with packets waiting.
 const MAX_LANES: usize = 16;
@@ -336,270 +256,4 @@ impl Lane {
     pub fn is_empty(&mut self) -> bool {
         self.socket(true).send_queue() == 0 && self.socket(false).send_queue() == 0
     }
-}
-
-/// The link-local address of a card (RFC 4291, appendix A).
-pub(crate) fn link_local(mac: [u8; 6]) -> Ipv6Addr {
-    let word = |a, b| u16::from_be_bytes([a, b]);
-    Ipv6Addr::new(
-        0xfe80,
-        0,
-        0,
-        0,
-        word(mac[0] ^ 2, mac[1]),
-        word(mac[2], 0xff),
-        word(0xfe, mac[3]),
-        word(mac[4], mac[5]),
-    )
-}
-
-/// Where frames go.
-pub(crate) enum Outlet<'a> {
-    Device(&'a mut dyn PacketDevice),
-    Queue(&'a mut VecDeque<Vec<u8>>),
-}
-
-/// smoltcp's device: one frame in, any number out.
-pub(crate) struct Port<'a> {
-    pub inbound: Option<&'a [u8]>,
-    pub medium: Medium,
-    pub info: DeviceInfo,
-    pub out: Outlet<'a>,
-    /// Counters: all frames, TCP packets.
-    pub frames: (&'a mut u64, &'a mut u64),
-}
-
-pub(crate) struct Inbound<'a>(&'a [u8]);
-
-pub(crate) struct Outbound<'x, 'a> {
-    out: &'x mut Outlet<'a>,
-    frames: (&'x mut u64, &'x mut u64),
-    info: DeviceInfo,
-    segment: Option<u16>,
-}
-
-impl Port<'_> {
-    /// True when a packet can be sent.
-    pub fn ready(&mut self) -> bool {
-        match &mut self.out {
-            Outlet::Device(device) => device.ready(),
-            Outlet::Queue(_) => true,
-        }
-    }
-}
-
-impl<'a> Device for Port<'a> {
-    type RxToken<'x>
-        = Inbound<'x>
-    where
-        Self: 'x;
-    type TxToken<'x>
-        = Outbound<'x, 'a>
-    where
-        Self: 'x;
-
-    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Inbound<'_>, Outbound<'_, 'a>)> {
-        let frame = self.inbound.take()?;
-        Some((
-            Inbound(frame),
-            Outbound {
-                out: &mut self.out,
-                frames: (self.frames.0, self.frames.1),
-                info: self.info,
-                segment: None,
-            },
-        ))
-    }
-
-    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Outbound<'_, 'a>> {
-        self.ready().then_some(Outbound {
-            out: &mut self.out,
-            frames: (self.frames.0, self.frames.1),
-            info: self.info,
-            segment: None,
-        })
-    }
-
-    /// Transport checksums of received packets were checked before smoltcp sees them.
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut caps = DeviceCapabilities::default();
-        caps.medium = self.medium;
-        caps.max_transmission_unit = self.info.mtu
-            + if self.medium == Medium::Ethernet {
-                ETHERNET
-            } else {
-                0
-            };
-        let transport = if self.info.checksum {
-            Checksum::None
-        } else {
-            Checksum::Tx
-        };
-        (caps.checksum.tcp, caps.checksum.udp) = (transport, transport);
-        if self.medium == Medium::Ip {
-            (
-                caps.checksum.ipv4,
-                caps.checksum.icmpv4,
-                caps.checksum.icmpv6,
-            ) = (Checksum::None, Checksum::None, Checksum::None);
-        }
-        if self.info.checksum {
-            let large = |offered: bool| NonZeroUsize::new(65_535).filter(|_| offered);
-            caps.segmentation.tcpv4 = large(self.info.tso4);
-            caps.segmentation.tcpv6 = large(self.info.tso6);
-        }
-        caps
-    }
-}
-
-impl RxToken for Inbound<'_> {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(self.0)
-    }
-}
-
-impl TxToken for Outbound<'_, '_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let device = match self.out {
-            Outlet::Queue(queue) => {
-                let mut packet = vec![0; len];
-                let result = f(&mut packet);
-                let start = if self.info.mac == [0; 6] { 0 } else { ETHERNET };
-                shave_window(&mut packet[start..], !self.info.checksum);
-                queue.push_back(packet);
-                return result;
-            }
-            Outlet::Device(device) => device,
-        };
-        let (mut f, mut result) = (Some(f), None);
-        let (info, segment, (frames, tcp_frames)) = (self.info, self.segment, self.frames);
-        *frames += 1;
-        device.send(len, &mut |bytes| {
-            let Some(f) = f.take() else {
-                return TxOffload::default();
-            };
-            result = Some(f(bytes));
-            *tcp_frames += u64::from(is_tcp(bytes));
-            shave_window(&mut bytes[ETHERNET..], !info.checksum);
-            if info.checksum {
-                offload(bytes, segment)
-            } else {
-                TxOffload::default()
-            }
-        });
-        match (result, f) {
-            (Some(result), _) => result,
-            // No room: the frame is lost, as on a wire.
-            (None, Some(f)) => f(&mut vec![0; len]),
-            (None, None) => unreachable!("the closure ran and left no result"),
-        }
-    }
-
-    fn set_meta(&mut self, meta: PacketMeta) {
-        self.segment = meta
-            .segmentation_offload_size
-            .map(core::num::NonZeroU16::get);
-    }
-}
-
-/// Prepares the checksum of a TCP or UDP frame for the card: the sum of the pseudo header goes into the field.
-pub(crate) fn offload(frame: &mut [u8], segment: Option<u16>) -> TxOffload {
-    let Some((start, protocol, sum)) = transport(frame) else {
-        return TxOffload::default();
-    };
-    let offset = if protocol == IpProtocol::Tcp { 16 } else { 6 };
-    let Some(field) = frame.get_mut(start + offset..start + offset + 2) else {
-        return TxOffload::default();
-    };
-    field.copy_from_slice(&sum.to_be_bytes());
-    let tcp_len = frame.get(start + 12).map_or(0, |b| usize::from(b >> 4) * 4);
-    TxOffload {
-        checksum: Some(ChecksumField {
-            start: start as u16,
-            offset: offset as u16,
-        }),
-        segment,
-        header_len: if segment.is_some() {
-            (start + tcp_len) as u16
-        } else {
-            0
-        },
-    }
-}
-
-/// Announces one unit of window less than smoltcp believes.
-///
-/// With window scaling smoltcp 0.14 rounds the window down each time it announces one and then takes the last announced right edge for
-/// the truth: the edge can move left by less than a unit, and bytes that were on their way are cut off and cost a retransmission timeout. A peer
-/// that was promised one unit less never sends what a later edge would cut off. `checksummed`: the TCP checksum is filled in and must follow.
-pub(crate) fn shave_window(packet: &mut [u8], checksummed: bool) {
-    let header = match packet.first().map(|b| b >> 4) {
-        Some(4) if packet.get(9) == Some(&6) => usize::from(packet[0] & 15) * 4,
-        Some(6) if packet.get(6) == Some(&6) => 40,
-        _ => return,
-    };
-    let Some(tcp) = packet.get_mut(header..).filter(|tcp| tcp.len() >= 20) else {
-        return;
-    };
-    let window = u16::from_be_bytes([tcp[14], tcp[15]]);
-    const SYN: u8 = 2;
-    if tcp[13] & SYN != 0 || window == 0 {
-        return;
-    }
-    tcp[14..16].copy_from_slice(&(window - 1).to_be_bytes());
-    if checksummed {
-        // RFC 1624: the sum of the changed word's complement and its new value; here that is 0xfffe plus carries.
-        let sum = u32::from(!u16::from_be_bytes([tcp[16], tcp[17]]))
-            + u32::from(!window)
-            + u32::from(window - 1);
-        let folded = (sum & 0xffff) + (sum >> 16);
-        let folded = (folded & 0xffff) + (folded >> 16);
-        tcp[16..18].copy_from_slice(&(!(folded as u16)).to_be_bytes());
-    }
-}
-
-fn is_tcp(frame: &[u8]) -> bool {
-    match frame.get(12..14) {
-        Some([0x08, 0x00]) => frame.get(ETHERNET + 9) == Some(&6),
-        Some([0x86, 0xdd]) => frame.get(ETHERNET + 6) == Some(&6),
-        _ => false,
-    }
-}
-
-/// Start of the transport header of a frame, its protocol, and the sum of its pseudo header.
-fn transport(frame: &[u8]) -> Option<(usize, IpProtocol, u16)> {
-    let body = frame.get(ETHERNET..)?;
-    let (header, protocol, src, dst, len): (usize, IpProtocol, IpAddr, IpAddr, usize) =
-        match frame.get(12..14)? {
-            [0x08, 0x00] => {
-                let p = Ipv4Packet::new_checked(body).ok()?;
-                if p.more_frags() || p.frag_offset() != 0 {
-                    return None;
-                }
-                let header = usize::from(p.header_len());
-                (
-                    header,
-                    p.next_header(),
-                    p.src_addr().into(),
-                    p.dst_addr().into(),
-                    usize::from(p.total_len()) - header,
-                )
-            }
-            [0x86, 0xdd] => {
-                let p = Ipv6Packet::new_checked(body).ok()?;
-                (
-                    p.header_len(),
-                    p.next_header(),
-                    p.src_addr().into(),
-                    p.dst_addr().into(),
-                    usize::from(p.payload_len()),
-                )
-            }
-            _ => return None,
-        };
-    if !matches!(protocol, IpProtocol::Tcp | IpProtocol::Udp) {
-        return None;
-    }
-    let sum = checksum::pseudo_header(&src.into(), &dst.into(), protocol, len as u32);
-    Some((ETHERNET + header, protocol, sum))
 }

@@ -215,6 +215,7 @@ impl Stack {
             shut_write: false,
             blocked: false,
             hook: None,
+            inode: 0,
         });
         self.conns[conn].owner = Owner::Sock(new);
         self.touch(conn);

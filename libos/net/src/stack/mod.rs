@@ -3,7 +3,7 @@
 //! smoltcp does TCP, ARP, neighbour discovery, DHCP, SLAAC and reassembly. Every TCP connection has a smoltcp socket set of its own:
 //! a packet is given to the one connection it belongs to, so its cost does not grow with their number.
 //!
-//! - `link`: network cards and the loopback. - `route`: where packets go. - `demux`: where they come to.
+//! - `link`, `port`, `neighbour`: network cards and the loopback. - `route`: where packets go. - `demux`: where they come to.
 //! - `conn`, `listen`: TCP. - `datagram`: UDP and ICMP. - `ports`: who has which port. - `timers`: what is due when.
 
 pub(crate) mod conn;
@@ -11,6 +11,8 @@ pub(crate) mod datagram;
 mod demux;
 pub(crate) mod link;
 pub(crate) mod listen;
+mod neighbour;
+mod port;
 pub(crate) mod ports;
 mod route;
 mod timers;
@@ -91,6 +93,8 @@ pub(crate) struct Sock {
     /// Somebody found no room to send.
     pub blocked: bool,
     pub hook: Option<Weak<dyn Hook>>,
+    /// Number of the file that it is.
+    pub inode: u64,
 }
 
 /// Everything.

@@ -123,7 +123,6 @@ impl Pair {
                 mtu,
                 checksum: offloads,
                 tso4: offloads,
-                tso6: offloads,
                 lossy: lose.is_some(),
             };
             let card = Card {

@@ -33,7 +33,6 @@ mod feature {
     pub const GUEST_TSO4: u64 = 1 << 7;
     pub const GUEST_TSO6: u64 = 1 << 8;
     pub const HOST_TSO4: u64 = 1 << 11;
-    pub const HOST_TSO6: u64 = 1 << 12;
     pub const MRG_RXBUF: u64 = 1 << 15;
 }
 
@@ -60,19 +59,15 @@ pub struct Info {
     pub checksum: bool,
     /// Cuts large TCP packets over IPv4 into segments.
     pub tso4: bool,
-    /// The same over IPv6.
-    pub tso6: bool,
 }
 
-/// Into what a card cuts a large TCP packet.
+/// Into what a card cuts a large TCP packet over IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segments {
     /// Bytes of payload in each.
     pub size: u16,
     /// Bytes of all headers, Ethernet to TCP.
     pub header_len: u16,
-    /// Over IPv6 instead of IPv4.
-    pub v6: bool,
 }
 
 /// What the card has still to do with a frame.
@@ -114,7 +109,6 @@ impl<H: Hal, T: Transport> Net<H, T> {
                 .unwrap_or(DEFAULT_MTU),
             checksum: has(feature::CSUM),
             tso4: has(feature::HOST_TSO4),
-            tso6: has(feature::HOST_TSO6),
         };
         let event_idx = has(F_EVENT_IDX);
         let largest = largest_frame(&info);
@@ -203,10 +197,10 @@ impl<H: Hal, T: Transport> Drop for Net<H, T> {
 
 /// The features to ask for: segmentation stands on checksums (virtio 1.2, 5.1.3.1), and large frames come only into merged buffers.
 fn wishes(offered: u64) -> u64 {
-    use feature::{CSUM, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, HOST_TSO4, HOST_TSO6, MRG_RXBUF};
+    use feature::{CSUM, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, HOST_TSO4, MRG_RXBUF};
     let mut wanted = F_EVENT_IDX | feature::MAC | feature::MTU | MRG_RXBUF | CSUM | GUEST_CSUM;
     if offered & CSUM != 0 {
-        wanted |= HOST_TSO4 | HOST_TSO6;
+        wanted |= HOST_TSO4;
     }
     if offered & GUEST_CSUM != 0 && offered & MRG_RXBUF != 0 {
         wanted |= GUEST_TSO4 | GUEST_TSO6;
@@ -216,7 +210,7 @@ fn wishes(offered: u64) -> u64 {
 
 /// Bytes of the largest frame that is sent.
 fn largest_frame(info: &Info) -> usize {
-    if info.tso4 || info.tso6 {
+    if info.tso4 {
         LARGE_FRAME
     } else {
         ETHERNET + usize::from(info.mtu)

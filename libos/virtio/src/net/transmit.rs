@@ -15,7 +15,6 @@ const ALIGN: usize = 64;
 
 /// `virtio_net_hdr::gso_type`.
 const GSO_TCP4: u8 = 1;
-const GSO_TCP6: u8 = 4;
 
 /// The sending side of a card: bytes `tail..head` of the ring (both count for ever) are with the device.
 pub(super) struct Transmitter<H: Hal> {
@@ -111,7 +110,7 @@ fn header_of(work: &Work) -> [u8; HEADER] {
         header[8..10].copy_from_slice(&offset.to_le_bytes());
     }
     if let Some(segments) = work.segments {
-        header[1] = if segments.v6 { GSO_TCP6 } else { GSO_TCP4 };
+        header[1] = GSO_TCP4;
         header[2..4].copy_from_slice(&segments.header_len.to_le_bytes());
         header[4..6].copy_from_slice(&segments.size.to_le_bytes());
     }
