@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that must hold, in one command, with a closing line of counts.
 
 use crate::tally::Tally;
-use crate::{e2e, layers, sh, tidy};
+use crate::{e2e, fuzz, layers, sh, tidy};
 use anyhow::{Result, ensure};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -46,6 +46,7 @@ pub fn ci(args: &Args) -> Result<()> {
         ("clippy", Box::new(clippy)),
         ("host tests", Box::new(host_tests)),
         ("template", Box::new(template)),
+        ("fuzz", Box::new(fuzzing)),
     ];
     if !args.quick {
         let e2e_args = e2e::Args {
@@ -135,6 +136,8 @@ fn format() -> Result<Tally> {
         "libos/kernel/Cargo.toml",
         "examples/Cargo.toml",
         "templates/hello/Cargo.toml",
+        "vmm/fuzz/Cargo.toml",
+        "toolchain/image/fuzz/Cargo.toml",
     ] {
         tally.add(check(&mut sh::cargo(&[
             "fmt",
@@ -188,6 +191,15 @@ fn host_tests() -> Result<Tally> {
         tally.failed = 1;
     }
     Ok(tally)
+}
+
+/// A few seconds of each fuzz target: its corpus and a little more.
+fn fuzzing() -> Result<Tally> {
+    fuzz::fuzz(&fuzz::Args {
+        target: None,
+        seconds: 3,
+        keep: false,
+    })
 }
 
 /// What `cargo unik new` writes must build, run and pass its tests, as a process and as a unikernel.

@@ -4,6 +4,7 @@
 //! - [`e2e`]: every example and several programs of other people, natively and as unikernels, compared.
 //! - [`tidy`] and [`layers`]: the rules for files and for crate edges.
 //! - [`lab`]: the tests that need hardware-like KVM, in an emulated machine that has it.
+//! - [`fuzz`]: fuzz targets, for seconds or for hours.
 //! - [`bench`]: the table of figures. [`dist`]: the release archive.
 #![forbid(unsafe_code)]
 
@@ -11,6 +12,7 @@ pub mod bench;
 pub mod ci;
 pub mod dist;
 pub mod e2e;
+pub mod fuzz;
 pub mod lab;
 pub mod layers;
 pub mod sh;
@@ -36,6 +38,8 @@ enum Command {
     E2e(e2e::Args),
     /// Test under hardware-like KVM inside an emulated machine
     Lab(lab::Args),
+    /// Run the fuzz targets
+    Fuzz(fuzz::Args),
     /// Check the rules for files
     Tidy,
     /// Check the edges between crates
@@ -54,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Ci(args) => ci::ci(&args),
         Command::E2e(args) => e2e::e2e(&args).and_then(|tally| tally.verdict()),
         Command::Lab(args) => lab::lab(&args),
+        Command::Fuzz(args) => fuzz::fuzz(&args).and_then(|tally| tally.verdict()),
         Command::Tidy => tidy::tidy().and_then(|tally| tally.verdict()),
         Command::Layers => layers::layers().and_then(|tally| tally.verdict()),
         Command::Bench(args) => bench::bench(&args),
