@@ -4,6 +4,7 @@
 //! use nearly nothing, and a frame nobody touches costs the host nothing either. So small anonymous mappings get all their
 //! frames at once, larger ones 2 MiB pages; stacks get their top, very large reservations nothing until touched.
 
+mod limbo;
 mod protect;
 mod resize;
 
@@ -12,6 +13,7 @@ use super::{LARGE, PAGE, frames, pagetable, tlb};
 use crate::errno::{Errno, Result};
 use crate::lock::Locked;
 use alloc::vec::Vec;
+use limbo::{Freed, Limbo};
 use linux_raw_sys::general as linux;
 use unik_abi::layout::USER_TOP;
 use unik_core::areas::{Area, Areas};
@@ -43,6 +45,7 @@ pub struct Space {
     pub peak: u64,
     /// Bytes of frames behind the program, its image included.
     resident: u64,
+    limbo: Limbo,
 }
 
 /// The one program's address space.
@@ -54,6 +57,7 @@ pub static SPACE: Locked<Space> = Locked::new(Space {
     total: 0,
     peak: 0,
     resident: 0,
+    limbo: Limbo::new(),
 });
 
 /// Why a page fault could not be answered with memory.
@@ -146,9 +150,15 @@ impl Space {
                 .gap_above(MIN_ADDRESS, 0x8000_0000, len, PAGE)
                 .ok_or(Errno::ENOMEM);
         }
+        let mut top = self.mmap_top;
+        while let Some(found) = self.areas.gap_below(MIN_ADDRESS, top, len, align) {
+            match self.limbo.lowest_in(found, found + len) {
+                Some(lower) => top = lower,
+                None => return Ok(found),
+            }
+        }
         self.areas
-            .gap_below(MIN_ADDRESS, self.mmap_top, len, align)
-            .or_else(|| self.areas.gap_below(MIN_ADDRESS, USER_TOP, len, PAGE))
+            .gap_below(MIN_ADDRESS, USER_TOP, len, PAGE)
             .ok_or(Errno::ENOMEM)
     }
 
@@ -163,6 +173,7 @@ impl Space {
         if anonymous && accessible(&vma) && !vma.noreserve && end - start > total {
             return Err(Errno::ENOMEM);
         }
+        self.limbo.settle(start, end);
         self.add_area(start, end, vma.clone());
         let backed = if populate {
             self.populate(start, end)
@@ -351,8 +362,16 @@ impl Space {
 
     /// Frees the pages of `start..end` after a flush.
     fn release_pages(&mut self, start: u64, end: u64) {
-        let mut freed: Vec<(u64, usize)> = Vec::new();
-        let mut shared = Vec::new();
+        let (freed, visible) = self.take_pages(start, end);
+        if visible {
+            tlb::flush_all();
+        }
+        freed.release();
+    }
+
+    /// Takes the pages of `start..end` out of the page tables; whether a processor may still reach them.
+    fn take_pages(&mut self, start: u64, end: u64) -> (Freed, bool) {
+        let mut freed = Freed::default();
         let mut visible = false;
         let mut gone = 0;
         let updated = pagetable::update(start, end, |entry, large| {
@@ -360,12 +379,12 @@ impl Space {
             gone += if large { LARGE } else { PAGE };
             if entry & pagetable::OWNED != 0 {
                 let (paddr, count) = (pagetable::address(entry), if large { 512 } else { 1 });
-                match freed.last_mut() {
+                match freed.owned.last_mut() {
                     Some((last, n)) if *last + *n as u64 * PAGE == paddr => *n += count,
-                    _ => freed.push((paddr, count)),
+                    _ => freed.owned.push((paddr, count)),
                 }
             } else if entry & crate::file::SHARED != 0 {
-                shared.push(pagetable::address(entry));
+                freed.shared.push(pagetable::address(entry));
             }
             0
         });
@@ -374,21 +393,19 @@ impl Space {
             crate::console::warn("memory is too short to split a large page; it stays mapped");
         }
         self.resident = self.resident.saturating_sub(gone);
-        if visible {
-            tlb::flush_all();
-        }
-        for (paddr, count) in freed {
-            frames::free(paddr, count);
-        }
-        shared.into_iter().for_each(crate::file::release_paddr);
+        (freed, visible)
     }
 
     /// Unmaps `start..end`, whatever is there.
     pub fn unmap(&mut self, start: u64, end: u64) {
         let cut = self.areas.cut(start, end);
         self.total -= cut.iter().map(|area| area.end - area.start).sum::<u64>();
-        if !cut.is_empty() {
-            self.release_pages(start, end);
+        if cut.is_empty() {
+            return;
+        }
+        match self.take_pages(start, end) {
+            (freed, true) => self.limbo.add(start, end, tlb::start(), freed),
+            (freed, false) => freed.release(),
         }
     }
 

@@ -47,6 +47,7 @@ impl Space {
             }
             None => self.find_room(0, new_len, false)?,
         };
+        self.limbo.settle(target, target + new_len);
         if new_len < old_len {
             self.unmap(old + new_len, old + old_len);
         }
