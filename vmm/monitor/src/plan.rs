@@ -4,7 +4,6 @@ use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use unik_abi::{MAX_VCPUS, PAGE_SIZE, layout};
 
@@ -84,7 +83,7 @@ impl Plan {
             name: name.to_string_lossy().into_owned(),
             memory: memory(args, manifest, image.end())?,
             cpus: cpus(args, manifest)?,
-            cards: net::resolve(&args.network, &wishes(manifest)?)?,
+            cards: net::resolve(&args.network, &Wishes::of(manifest)?)?,
             pcap: args.network.pcap.clone(),
             records: records(args, manifest, name)?,
             timings: args.timings,
@@ -116,30 +115,6 @@ fn cpus(args: &RunArgs, manifest: &[u8]) -> Result<u8, PlanError> {
         Ok(count) if count >= 1 && usize::from(count) <= MAX_VCPUS => Ok(count),
         _ => Err(PlanError::Cpus(wanted)),
     }
-}
-
-/// What the image wishes for its network.
-fn wishes(manifest: &[u8]) -> Result<Wishes, NetError> {
-    Ok(Wishes {
-        net: all(manifest, net::WISH_NET)?,
-        publish: all(manifest, net::WISH_PORT)?,
-    })
-}
-
-/// All values of `key`, read.
-fn all<T: FromStr<Err: ToString>>(manifest: &[u8], key: &'static str) -> Result<Vec<T>, NetError> {
-    let read = |value: &[u8]| {
-        let text = String::from_utf8_lossy(value);
-        text.parse().map_err(|error: T::Err| NetError::Manifest {
-            key,
-            value: OsStr::from_bytes(value).into(),
-            reason: error.to_string(),
-        })
-    };
-    unik_abi::config::records(manifest)
-        .filter(|(name, _)| *name == key.as_bytes())
-        .map(|(_, value)| read(value))
-        .collect()
 }
 
 fn number(manifest: &[u8], key: &'static str) -> Result<Option<u64>, PlanError> {

@@ -18,7 +18,7 @@ use crate::handover::Handover;
 use crate::input::{Input, Wants};
 use crate::loader::Image;
 use crate::machine::console::Pump;
-use crate::machine::net::{self, pcap::Pcap};
+use crate::machine::net::Cards;
 use crate::machine::vcpus::{Ending, Entry, Running};
 use crate::machine::{self, Machine, Size};
 use crate::plan::Plan;
@@ -67,14 +67,18 @@ pub fn run(args: &RunArgs, clock: Clock) -> Result<u8, Error> {
     let mut records = plan.records.clone();
     let streams = Streams::connect(&mut machine, &mut records)?;
     machine.attach_entropy();
-    let cards = attach_cards(&mut machine, &plan, &mut records)?;
+    let cards = Cards::attach(&mut machine, &plan.cards, plan.pcap.as_deref())?;
+    cards
+        .records
+        .iter()
+        .for_each(|card| _ = records.add("net", card));
     let guest = Guest::of(&machine);
     complete(&mut records, &plan, &guest);
     let entry = enter(&image, &machine, &records)?;
     let running = machine.power_on(entry)?;
     let exits = running.exits();
     let ending = Supervisor::new(running, streams, &guest)?.watch(signals)?;
-    let tallies: Vec<_> = cards.into_iter().map(net::Running::finish).collect();
+    let tallies = cards.finish();
     let words = LastWords::read(&guest.mem);
     let report = Context {
         name: &plan.name,
@@ -92,22 +96,6 @@ pub fn run(args: &RunArgs, clock: Clock) -> Result<u8, Error> {
         say(&timings.render(format, guest.tsc_khz));
     }
     Ok(report.code)
-}
-
-/// Gives the machine its network cards, and tells of them in `records`.
-fn attach_cards(
-    machine: &mut Machine,
-    plan: &Plan,
-    records: &mut Records,
-) -> Result<Vec<net::Running>, Error> {
-    let pcap = plan.pcap.as_deref().map(Pcap::create).transpose()?;
-    let pcap = pcap.map(Arc::new);
-    let attach = |card| {
-        let (record, running) = net::attach(machine, card, pcap.as_ref())?;
-        records.add("net", record);
-        Ok(running)
-    };
-    plan.cards.iter().map(attach).collect()
 }
 
 /// Writes to standard error, which somebody may have closed.

@@ -63,9 +63,12 @@ fn manifest(
         return Ok(Manifest::default());
     };
     let manifest = workspace.manifest(package)?;
-    let later = !manifest.ports.is_empty() || !manifest.volumes.is_empty();
+    let later = !manifest.volumes.is_empty();
     if later && warned.insert(package.name.to_string()) {
-        shell.warn(format_args!("`ports` and `volumes` of package `{}` have no effect: this version has no network and packs files instead (`files`)", package.name));
+        shell.warn(format_args!(
+            "`volumes` of package `{}` have no effect: this version packs files instead (`files`)",
+            package.name
+        ));
     }
     Ok(manifest)
 }
@@ -89,6 +92,8 @@ fn link(
     let mut recipe = Recipe::new(&built.target.name, image);
     recipe.args = manifest.args.iter().map(OsString::from).collect();
     recipe.take(manifest);
+    recipe.net.clone_from(&manifest.net);
+    recipe.ports.clone_from(&manifest.ports);
     recipe.files = tree;
     let path = workspace.image_path(&built.executable);
     link::link(&built.executable, &path, &recipe, shell)?;

@@ -14,6 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use unik_image::{LinkOptions, PackedFile, PackedKind, Symbols};
+use unik_monitor::net::{WISH_NET, WISH_PORT};
 
 /// The built-in library OS (build.rs makes it).
 static LIBOS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/unik-libos"));
@@ -78,6 +79,10 @@ pub struct Recipe {
     pub memory: Option<Memory>,
     /// Virtual CPUs.
     pub cpus: Option<u32>,
+    /// Network cards that a run gets when it names none.
+    pub net: Vec<String>,
+    /// Ports that a run publishes when it names none.
+    pub ports: Vec<String>,
     /// Files to pack.
     pub files: Tree,
     /// Path of the program in the guest; `/bin/NAME` when absent.
@@ -131,6 +136,9 @@ impl Recipe {
         }
         if let Some(cpus) = self.cpus {
             put("cpus", cpus.to_string());
+        }
+        for (key, values) in [(WISH_NET, &self.net), (WISH_PORT, &self.ports)] {
+            values.iter().for_each(|value| put(key, value.clone()));
         }
         Ok(out)
     }

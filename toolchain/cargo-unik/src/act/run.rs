@@ -13,7 +13,7 @@ use std::path::Path;
 
 /// Builds and runs; the exit code is the program's.
 pub fn run(args: &RunCommand, shell: &Shell, level: Level) -> Result<u8, Error> {
-    monitor::refuse_network(&args.run)?;
+    monitor::refuse_volumes(&args.run)?;
     let env = environment(&args.run.env)?;
     let workspace = Workspace::load(&args.cargo)?;
     let program = workspace.program(&args.cargo.package, &args.target)?;
@@ -39,7 +39,7 @@ pub fn run(args: &RunCommand, shell: &Shell, level: Level) -> Result<u8, Error> 
 
 /// Boots an image that is there already.
 pub fn boot(args: &BootArgs, shell: &Shell) -> Result<u8, Error> {
-    monitor::refuse_network(&args.run)?;
+    monitor::refuse_volumes(&args.run)?;
     let env = environment(&args.run.env)?;
     let words = (!args.args.is_empty()).then_some(args.args.as_slice());
     let job = Job {

@@ -4,7 +4,10 @@ use super::Monitor;
 use clap::Args;
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
+use unik_monitor::net::Forward;
+use unik_monitor::net::flags::NetFlag;
 
 /// The machine.
 #[derive(Clone, Debug, Default, Args)]
@@ -19,15 +22,19 @@ pub struct RunArgs {
     /// An environment variable for the program (repeatable)
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub env: Vec<String>,
-    /// Publish a port, written -p HOST:GUEST[/udp]
-    #[arg(long, value_name = "HOST:GUEST", hide = true)]
+    /// Publish a port of the guest on the host, also written -p [ADDRESS:]HOST:GUEST[/udp] (repeatable)
+    #[arg(long, value_name = "[ADDRESS:]HOST:GUEST[/udp]", value_parser = port)]
     pub publish: Vec<String>,
     /// Share a directory, written -v HOSTDIR:GUEST[:ro]
     #[arg(long, value_name = "HOSTDIR:GUEST", hide = true)]
     pub volume: Vec<String>,
-    /// The network: only `none` in this version
-    #[arg(long, value_name = "NET")]
-    pub net: Option<String>,
+    /// A network card (repeatable): `user` needs no privileges, `tap=NAME` joins a tap device of the host, `none` is no card; behind it may
+    /// stand ,mac= ,mtu= ,ip= ,gw= ,dns= and, for `user`, ,host-loopback
+    #[arg(long, value_name = "user|tap=NAME|none", value_parser = net)]
+    pub net: Vec<String>,
+    /// Write the guest's traffic to a file for Wireshark
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
     /// Which monitor boots the image
     #[arg(long, value_enum)]
     pub monitor: Option<Monitor>,
@@ -92,6 +99,17 @@ impl fmt::Display for Memory {
             b => write!(f, "{}K", b.div_ceil(1 << 10)),
         }
     }
+}
+
+/// Checks a network card; the monitor reads it again.
+pub fn net(text: &str) -> Result<String, String> {
+    text.parse::<NetFlag>().map(|_| text.to_owned())
+}
+
+/// Checks a published port.
+pub fn port(text: &str) -> Result<String, String> {
+    let port = text.parse::<Forward>().map_err(|error| error.to_string());
+    port.map(|_| text.to_owned())
 }
 
 /// Checks a number of vCPUs.
@@ -175,6 +193,7 @@ mod tests {
             told(&["-p", "127.0.0.1:8080:80/udp"]),
             ["--publish", "127.0.0.1:8080:80/udp"]
         );
+        assert_eq!(told(&["-p", "[::1]:80:80"]), ["--publish", "[::1]:80:80"]);
         assert_eq!(told(&["-p", "serde@1.0"]), ["-p", "serde@1.0"]);
         assert_eq!(
             told(&["-v", "/srv:/data:ro"]),

@@ -11,7 +11,7 @@ use unik_abi::config::records;
 use unik_monitor::config::Records;
 
 /// What QEMU's machine has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Hardware {
     /// Number of vCPUs.
     pub cpus: u32,
@@ -21,6 +21,8 @@ pub struct Hardware {
     pub console_err: u64,
     /// The bytes after which the input has ended.
     pub end_of_input: [u8; 32],
+    /// The network cards: windows and addresses.
+    pub cards: Vec<String>,
     /// The guest's time stamp counter; `None` when it has to be measured.
     pub tsc_khz: Option<u64>,
 }
@@ -41,6 +43,10 @@ pub fn build(job: &Job<'_>, manifest: &[u8], hardware: &Hardware) -> Result<Vec<
     out.add("console", format!("{:#x}", hardware.console))?;
     out.add("console.err", format!("{:#x}", hardware.console_err))?;
     out.add("console.eof", hex(&hardware.end_of_input))?;
+    hardware
+        .cards
+        .iter()
+        .try_for_each(|card| out.add("net", card))?;
     out.add("tty", terminals())?;
     out.add("wall_ns", wall_ns().to_string())?;
     out.add("seed", hex(&entropy()?))?;

@@ -2,10 +2,12 @@
 //!
 //! - [`unik`]: our own, this very binary started again under the name `unik-vmm`.
 //! - [`qemu`]: `qemu-system-x86_64 -M microvm`, with KVM or emulated.
+//! - [`cards`]: its network cards.
 //! - [`relay`]: the standard streams of QEMU's consoles.
 //! - [`child`]: signals in, exit code out.
 //! - [`config`]: the run configuration that QEMU hands over as first module (our monitor writes its own).
 
+pub mod cards;
 pub mod child;
 pub mod config;
 pub mod kvm;
@@ -119,20 +121,11 @@ fn choose(machine: &RunArgs, shell: &Shell) -> Result<Chosen, MonitorError> {
 }
 
 /// One sentence for what this version does not have; said before anything is built.
-pub fn refuse_network(machine: &RunArgs) -> Result<(), MonitorError> {
-    let sentence = match machine {
-        m if !m.publish.is_empty() => format!(
-            "cannot publish port {}: this version has no network",
-            m.publish[0]
-        ),
-        m if !m.volume.is_empty() => format!(
-            "cannot share {}: this version packs files into the image instead (--files)",
-            m.volume[0]
-        ),
-        m => match m.net.as_deref() {
-            None | Some("none") => return Ok(()),
-            Some(net) => format!("cannot use network `{net}`: this version has only `--net none`"),
-        },
-    };
-    Err(MonitorError::Wish(sentence))
+pub fn refuse_volumes(machine: &RunArgs) -> Result<(), MonitorError> {
+    match machine.volume.first() {
+        None => Ok(()),
+        Some(volume) => Err(MonitorError::Wish(format!(
+            "cannot share {volume}: this version packs files into the image instead (--files)"
+        ))),
+    }
 }

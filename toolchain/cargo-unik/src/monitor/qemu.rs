@@ -7,7 +7,7 @@
 use super::child::{self, Ended};
 use super::config::{self, Hardware};
 use super::relay::{Relay, Running};
-use super::{Job, MonitorError, kvm};
+use super::{Job, MonitorError, cards, kvm};
 use crate::exit_codes;
 use crate::shell::Shell;
 use std::fs::File;
@@ -21,6 +21,14 @@ const HINT: &str = "; `cargo unik doctor` shows the command that installs it";
 /// First virtio-mmio window of the machine and the distance to the next (`hw/i386/microvm.c`).
 const VIRTIO_BASE: u64 = 0xfeb0_0000;
 const VIRTIO_STRIDE: u64 = 0x200;
+
+/// Window of the first network card: behind two consoles and the entropy.
+pub const FIRST_CARD: usize = 3;
+
+/// Physical address of window `n`.
+fn window(n: usize) -> u64 {
+    VIRTIO_BASE + VIRTIO_STRIDE * n as u64
+}
 
 /// Memory of the machine when nobody says otherwise: what `unik-vmm` gives.
 const DEFAULT_MEMORY: u64 = 1 << 30;
@@ -41,11 +49,17 @@ pub fn run(job: &Job<'_>, with_kvm: bool, shell: &Shell) -> Result<u8, MonitorEr
     let (config, debug) = (dir.path().join("config"), dir.path().join("debug"));
     let manifest = manifest(job.image)?;
     let machine = Machine::new(job, &manifest, with_kvm);
+    let cards = cards::of(job, &manifest)?;
     let hardware = Hardware {
         cpus: machine.cpus,
-        console: VIRTIO_BASE,
-        console_err: VIRTIO_BASE + VIRTIO_STRIDE,
+        console: window(0),
+        console_err: window(1),
         end_of_input: config::entropy()?,
+        cards: cards
+            .iter()
+            .enumerate()
+            .map(|(n, card)| format!("{:#x}{}", window(FIRST_CARD + n), card.record))
+            .collect(),
         tsc_khz: if with_kvm {
             kvm::tsc_khz().map(u64::from)
         } else {
@@ -59,6 +73,7 @@ pub fn run(job: &Job<'_>, with_kvm: bool, shell: &Shell) -> Result<u8, MonitorEr
     let relay = Relay::new(dir.path()).map_err(host("make the files of the standard streams"))?;
     let mut command = Command::new(QEMU);
     command.args(machine.flags(job.image, &config, &debug, &relay));
+    command.args(cards::flags(&cards, job.machine.pcap.as_deref())?);
     command.stdin(Stdio::piped()).stdout(Stdio::null());
     shell.verbose("Running", format_args!("{command:?}"));
     let mut running = None;

@@ -39,5 +39,11 @@ fn flags(job: &Job<'_>) -> Vec<OsString> {
     let timings = machine.timings.iter();
     out.extend(timings.map(|format| format!("--timings={format}").into()));
     out.extend(machine.syscall_summary.then(|| "--syscall-summary".into()));
+    out.extend(machine.net.iter().map(|n| format!("--net={n}").into()));
+    let ports = machine.publish.iter();
+    out.extend(ports.map(|port| format!("--publish={port}").into()));
+    if let Some(path) = &machine.pcap {
+        out.extend(["--pcap".into(), path.into()]);
+    }
     out
 }

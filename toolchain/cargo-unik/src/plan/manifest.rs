@@ -7,6 +7,8 @@
 //! args = ["--listen", "[::]:80"]   # arguments when the command line gives none
 //! env = { RUST_LOG = "info" }
 //! files = ["assets", "conf/app.toml:/etc/app.toml"]
+//! ports = ["8080:80", "127.0.0.1:5353:53/udp"]       # of the guest, published on the host
+//! net = "user,mtu=9000"            # a network card, or an array of them
 //! ```
 
 use crate::args::run::{self, Memory};
@@ -26,8 +28,10 @@ pub struct Manifest {
     pub env: Vec<(String, String)>,
     /// `SRC[:GUESTPATH]`, relative to the package.
     pub files: Vec<String>,
-    /// Ports to publish: read, not used yet.
+    /// Ports to publish.
     pub ports: Vec<String>,
+    /// Network cards.
+    pub net: Vec<String>,
     /// Directories to share: read, not used yet.
     pub volumes: Vec<String>,
 }
@@ -49,7 +53,7 @@ pub enum ManifestError {
     },
     /// A key nobody knows.
     #[error(
-        "package.metadata.unik in {path} has no key `{key}`; it knows memory, cpus, args, env, files, ports, volumes"
+        "package.metadata.unik in {path} has no key `{key}`; it knows memory, cpus, args, env, files, ports, net, volumes"
     )]
     Unknown {
         /// The key.
@@ -85,7 +89,8 @@ impl Manifest {
                 "args" => manifest.args = read.strings("args", value)?,
                 "env" => manifest.env = read.env(value)?,
                 "files" => manifest.files = read.strings("files", value)?,
-                "ports" => manifest.ports = read.strings("ports", value)?,
+                "ports" => manifest.ports = read.checked("ports", value, run::port)?,
+                "net" => manifest.net = read.checked("net", value, run::net)?,
                 "volumes" => manifest.volumes = read.strings("volumes", value)?,
                 _ => {
                     return Err(ManifestError::Unknown {
@@ -145,6 +150,21 @@ impl Reader<'_> {
             .collect()
     }
 
+    /// A string or an array of strings, each checked.
+    fn checked(
+        &self,
+        key: &'static str,
+        value: &Value,
+        check: fn(&str) -> Result<String, String>,
+    ) -> Result<Vec<String>, ManifestError> {
+        let items = match value.as_str() {
+            Some(one) => vec![one.to_owned()],
+            None => self.strings(key, value)?,
+        };
+        let check = |item: String| check(&item).map_err(|reason| self.bad(key, reason));
+        items.into_iter().map(check).collect()
+    }
+
     fn env(&self, value: &Value) -> Result<Vec<(String, String)>, ManifestError> {
         let table = value
             .as_object()
@@ -200,7 +220,8 @@ mod tests {
     #[test]
     fn whole_section() {
         let manifest = read(
-            json!({"memory": "64M", "cpus": 2, "args": ["a"], "env": {"K": "v"}, "files": ["x:/y"]}),
+            json!({"memory": "64M", "cpus": 2, "args": ["a"], "env": {"K": "v"}, "files": ["x:/y"],
+                "ports": ["80:80", "[::1]:53:53/udp"], "net": "user,mtu=9000"}),
         );
         let expected = Manifest {
             memory: Some(Memory(64 << 20)),
@@ -208,6 +229,8 @@ mod tests {
             args: vec!["a".into()],
             env: vec![("K".into(), "v".into())],
             files: vec!["x:/y".into()],
+            ports: vec!["80:80".into(), "[::1]:53:53/udp".into()],
+            net: vec!["user,mtu=9000".into()],
             ..Manifest::default()
         };
         assert_eq!(manifest, Ok(expected));
@@ -226,6 +249,8 @@ mod tests {
         );
         assert!(text(json!({"memory": 64})).contains("a string such as \"64M\""));
         assert!(text(json!({"cpus": 99})).contains("`99` is no number of CPUs from 1 to 16"));
+        assert!(text(json!({"ports": ["80"]})).contains("unik.ports in Cargo.toml"));
+        assert!(text(json!({"net": "token-ring"})).contains("`token-ring` is no network"));
         assert!(text(json!({"args": ["a", 1]})).contains("an array of strings"));
         assert!(text(json!({"env": {"A": 1}})).contains(".env.A"));
         assert!(text(json!({"memroy": "64M"})).contains("no key `memroy`"));

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use unik_devices::vsock::GUEST_CID;
 
 use crate::cli::{TimingsFormat, parse_size};
+use crate::net::NetArgs;
 
 /// The arguments.
 #[derive(Clone, Debug, Args)]
@@ -30,6 +31,9 @@ pub struct LinuxArgs {
     /// Take commands at this Unix socket, one a line: `balloon SIZE` (memory that the guest shall do without), `stats`, `power`
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
+    /// The network; without these flags there is no card.
+    #[command(flatten)]
+    pub network: NetArgs,
     /// The kernel command line, after what the monitor says itself
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub cmdline: String,

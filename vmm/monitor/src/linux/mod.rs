@@ -26,9 +26,11 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::error::Error;
 use crate::loader::linux::{Initrd, Kernel, KernelError, Loaded, Protocol, load_initrd};
+use crate::machine::net::Cards;
 use crate::machine::socket::Socket;
 use crate::machine::vcpus::{Entry, LinuxStart};
 use crate::machine::{self, Machine, Size, balloon, disk, vsock};
+use crate::net::{self, Card, NetArgs, NetError, Wishes};
 use crate::timings::{Clock, Timings};
 use args::{EntryChoice, LinuxArgs};
 use control::Control;
@@ -91,7 +93,8 @@ pub fn run(args: &LinuxArgs, clock: Clock) -> Result<u8, Error> {
     machine.attach_entropy();
     let balloon = args.balloon || args.control.is_some();
     let others = usize::from(args.vsock.is_some()) + usize::from(balloon);
-    let wanted = args.disks.len() + others + machine.devices();
+    let cards = cards(&args.network)?;
+    let wanted = args.disks.len() + cards.len() + others + machine.devices();
     if wanted > layout::MAX_DEVICES {
         return Err(LinuxError::Devices { wanted }.into());
     }
@@ -99,6 +102,7 @@ pub fn run(args: &LinuxArgs, clock: Clock) -> Result<u8, Error> {
         let (path, read_only) = split_disk(text);
         disk::attach(&mut machine, path, read_only, number)?;
     }
+    let cards = Cards::attach(&mut machine, &cards, args.network.pcap.as_deref())?;
     // Removed from the host's folders when this function ends.
     let _vsock = attach_vsock(args, &mut machine)?;
     let _control = attach_balloon(args, &mut machine, balloon)?;
@@ -115,12 +119,24 @@ pub fn run(args: &LinuxArgs, clock: Clock) -> Result<u8, Error> {
     let button = machine.line(layout::BUTTON_GSI);
     let running = machine.power_on(Entry::Linux(start(&loaded)))?;
     timings.mark("guest entered");
+    let exits = running.exits();
     let code = Supervisor::new(running, serial, button)?.watch(signals)?;
+    let tallies = cards.finish();
     if let Some(format) = args.timings {
         timings.mark("monitor done");
+        timings.count_exits(&exits);
+        timings.count_frames(&tallies);
         say(&timings.render(format, tsc_khz));
     }
     Ok(code)
+}
+
+/// The network cards; a guest gets one only when it is asked for.
+fn cards(args: &NetArgs) -> Result<Vec<Card>, NetError> {
+    if args.net.is_empty() && args.publish.is_empty() {
+        return Ok(Vec::new());
+    }
+    net::resolve(args, &Wishes::default())
 }
 
 fn attach_vsock(args: &LinuxArgs, machine: &mut Machine) -> Result<Option<Socket>, Error> {

@@ -6,12 +6,17 @@
 pub mod addresses;
 pub mod flags;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
+use unik_abi::config::records;
 use unik_host::tap::TapError;
-use unik_usernet::{Config, Forward, UserNetError};
+use unik_usernet::{Config, UserNetError};
+
+pub use unik_usernet::{Forward, Protocol};
 
 use crate::exit_codes;
 use flags::{Address, Kind, NetFlag};
@@ -43,6 +48,32 @@ pub struct Wishes {
     pub net: Vec<NetFlag>,
     /// Published ports.
     pub publish: Vec<Forward>,
+}
+
+impl Wishes {
+    /// Those in an image's manifest.
+    pub fn of(manifest: &[u8]) -> Result<Self, NetError> {
+        Ok(Self {
+            net: all(manifest, WISH_NET)?,
+            publish: all(manifest, WISH_PORT)?,
+        })
+    }
+}
+
+/// All values of `key`, read.
+fn all<T: FromStr<Err: ToString>>(manifest: &[u8], key: &'static str) -> Result<Vec<T>, NetError> {
+    let read = |value: &[u8]| {
+        let text = String::from_utf8_lossy(value);
+        text.parse().map_err(|error: T::Err| NetError::Manifest {
+            key,
+            value: OsStr::from_bytes(value).into(),
+            reason: error.to_string(),
+        })
+    };
+    records(manifest)
+        .filter(|(name, _)| *name == key.as_bytes())
+        .map(|(_, value)| read(value))
+        .collect()
 }
 
 /// Record of the image's manifest: a card, as `--net` takes it.

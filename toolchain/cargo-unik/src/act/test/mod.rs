@@ -30,7 +30,7 @@ pub fn test(args: &TestCommand, shell: &Shell, level: Level) -> Result<u8, Error
         let sentence = "doctests cannot run as unikernels: rustdoc builds and runs them itself; use `cargo test --doc`";
         return Err(Error::Usage(sentence.into()));
     }
-    monitor::refuse_network(&args.run)?;
+    monitor::refuse_volumes(&args.run)?;
     let env = environment(&args.run.env)?;
     let workspace = Workspace::load(&args.cargo)?;
     let mut flags: Vec<OsString> = vec!["--no-run".into()];

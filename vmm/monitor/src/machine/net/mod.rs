@@ -11,6 +11,7 @@ pub mod tap;
 pub mod user;
 
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -87,8 +88,38 @@ pub struct Tally {
     pub sleeps: u64,
 }
 
+/// All cards of a machine.
+pub struct Cards {
+    /// What the guest is told of each: the records `net` of its configuration (`unik_abi::config`).
+    pub records: Vec<String>,
+    running: Vec<Running>,
+}
+
+impl Cards {
+    /// Attaches `cards` to `machine`, with a copy of their traffic in the file `pcap`.
+    pub fn attach(
+        machine: &mut Machine,
+        cards: &[Card],
+        pcap: Option<&Path>,
+    ) -> Result<Self, Error> {
+        let pcap = pcap.map(Pcap::create).transpose()?.map(Arc::new);
+        let (mut records, mut running) = (Vec::new(), Vec::new());
+        for card in cards {
+            let (record, thread) = attach(machine, card, pcap.as_ref())?;
+            records.push(record);
+            running.push(thread);
+        }
+        Ok(Self { records, running })
+    }
+
+    /// The guest has stopped: carries out what it still sent, and says what each card did.
+    pub fn finish(self) -> Vec<Tally> {
+        self.running.into_iter().map(Running::finish).collect()
+    }
+}
+
 /// A card's thread.
-pub struct Running {
+struct Running {
     stop: Arc<Stop>,
     thread: JoinHandle<Tally>,
 }
@@ -99,16 +130,15 @@ struct Stop {
 }
 
 impl Running {
-    /// The guest has stopped: carries out what it still sent, and says what the card did.
-    pub fn finish(self) -> Tally {
+    fn finish(self) -> Tally {
         self.stop.wanted.store(true, Ordering::Release);
         let _ = self.stop.event.write(1);
         self.thread.join().unwrap_or_default()
     }
 }
 
-/// Attaches `card` to `machine` and starts its thread. Returns what the guest is told of it, too: the record `net` (`unik_abi::config`).
-pub fn attach(
+/// Attaches one card and starts its thread.
+fn attach(
     machine: &mut Machine,
     card: &Card,
     pcap: Option<&Arc<Pcap>>,
