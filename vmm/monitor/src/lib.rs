@@ -7,7 +7,7 @@
 //! - [`handover`] and [`config`]: what the guest finds in the boot area.
 //! - [`machine`]: the builder of virtual machines, their bus, devices in their places and vCPU threads.
 //! - [`net`]: which network cards a machine gets.
-//! - [`streams`], [`input`]: the host's standard streams.
+//! - [`streams`], [`input`], [`errors`]: the host's standard streams.
 //! - [`run`]: one run and its event loop; signals in ([`signals`]), the end out.
 //! - [`control`]: the page that guest and monitor share.
 //! - [`report`]: how the guest ended, as words ([`symbols`], [`signal_names`]) and as an exit code ([`exit_codes`]).
@@ -19,6 +19,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod error;
+pub mod errors;
 pub mod exit_codes;
 pub mod handover;
 pub mod input;

@@ -1,6 +1,5 @@
 //! One run: plan, machine, event loop, report.
 
-use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use crate::cli::RunArgs;
 use crate::config::Records;
 use crate::control::{LastWords, Mailbox};
 use crate::error::Error;
+use crate::errors::say;
 use crate::handover::Handover;
 use crate::input::{Input, Wants};
 use crate::loader::Image;
@@ -96,11 +96,6 @@ pub fn run(args: &RunArgs, clock: Clock) -> Result<u8, Error> {
         say(&timings.render(format, guest.tsc_khz));
     }
     Ok(report.code)
-}
-
-/// Writes to standard error, which somebody may have closed.
-pub(crate) fn say(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// What is needed of a machine after it was given away to run.

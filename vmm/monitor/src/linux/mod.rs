@@ -15,7 +15,6 @@ pub mod serial;
 pub mod supervisor;
 
 use std::ffi::OsStr;
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use unik_host::signals::SignalFd;
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::error::Error;
+use crate::errors::say;
 use crate::loader::linux::{Initrd, Kernel, KernelError, Loaded, Protocol, load_initrd};
 use crate::machine::net::Cards;
 use crate::machine::socket::Socket;
@@ -249,9 +249,4 @@ fn start(kernel: &Loaded) -> LinuxStart {
             stack: layout::STACK as u32,
         },
     }
-}
-
-/// Writes to standard error, which somebody may have closed.
-fn say(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
 }

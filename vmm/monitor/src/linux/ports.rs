@@ -44,7 +44,7 @@ impl Ports for LinuxPorts {
         if let (BOOT_TIMER, [BOOT_TIMER_VALUE, ..], Some((clock, khz))) =
             (address, data, self.boot_timer)
         {
-            super::say(&format!(
+            crate::errors::say(&format!(
                 "boot timer: {:.3} ms\n",
                 clock.steps() as f64 / f64::from(khz.max(1))
             ));

@@ -14,10 +14,10 @@ use unik_host::signals::SignalFd;
 use unik_host::terminal::{self, Raw};
 
 use super::power::End;
-use super::say;
 use super::serial::SerialLine;
 use crate::control::LastWords;
 use crate::error::Error;
+use crate::errors::say;
 use crate::exit_codes;
 use crate::machine::interrupts::Line;
 use crate::machine::vcpus::{Ending, Running};

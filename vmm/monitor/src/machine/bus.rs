@@ -1,6 +1,6 @@
 //! Where guest accesses outside memory go: ports and device windows. Shared by all vCPU threads.
 
-use std::io::Stderr;
+use std::io;
 use std::mem::offset_of;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +20,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 use super::interrupts::Interrupts;
 use super::lock;
 use super::slot::Window;
+use crate::errors::Errors;
 
 const COM1_END: u16 = COM1 + serial::PORTS;
 
@@ -67,8 +68,9 @@ pub struct Bus {
     /// How often each was used.
     pub exits: Arc<Exits>,
     ports: Option<Arc<dyn Ports>>,
-    debug: Mutex<DebugPort<Stderr>>,
-    serial: Mutex<SerialPort<Stderr>>,
+    errors: Errors,
+    debug: Mutex<DebugPort<Errors>>,
+    serial: Mutex<SerialPort<Errors>>,
     interrupts: Arc<Interrupts>,
     windows: Vec<Arc<dyn Window>>,
     mem: GuestMemoryMmap,
@@ -78,22 +80,25 @@ pub struct Bus {
 pub type ExitValue = u32;
 
 impl Bus {
-    /// A bus with the fixed ports, the I/O APIC and these virtio windows, in the order of their addresses.
+    /// A bus with the fixed ports, the I/O APIC and these virtio windows, in the order of their addresses. Fails when the host has no
+    /// more events.
     pub fn new(
         interrupts: Arc<Interrupts>,
         windows: Vec<Arc<dyn Window>>,
         mem: GuestMemoryMmap,
         ports: Option<Arc<dyn Ports>>,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        let errors = Errors::new()?;
+        Ok(Self {
             exits: Arc::default(),
             ports,
-            debug: Mutex::new(DebugPort::new(std::io::stderr())),
-            serial: Mutex::new(SerialPort::new(std::io::stderr())),
+            debug: Mutex::new(DebugPort::new(errors.clone())),
+            serial: Mutex::new(SerialPort::new(errors.clone())),
+            errors,
             interrupts,
             windows,
             mem,
-        }
+        })
     }
 
     /// A guest's `out`. Ports without a device swallow it, as on a PC.
@@ -201,6 +206,11 @@ impl Bus {
             Target::Window(window.as_ref()),
             offset % layout::VIRTIO_MMIO_STRIDE,
         ))
+    }
+
+    /// The machine is to stop: no vCPU waits any longer for somebody who reads standard error.
+    pub fn give_up(&self) {
+        self.errors.give_up();
     }
 
     /// Passes on text that waits for the end of its line.

@@ -159,13 +159,10 @@ impl Machine {
 
     /// Starts the first vCPU at `entry`; the others wait until the guest starts them.
     pub fn power_on(self, entry: Entry) -> Result<Running, Error> {
-        let bus = Arc::new(Bus::new(
-            self.interrupts,
-            self.windows,
-            self.ram.view().clone(),
-            self.ports,
-        ));
-        self.first.start(self.vm, bus, entry, self.others)
+        let mem = self.ram.view().clone();
+        let bus = Bus::new(self.interrupts, self.windows, mem, self.ports)
+            .map_err(Error::host("create an event"))?;
+        self.first.start(self.vm, Arc::new(bus), entry, self.others)
     }
 }
 

@@ -330,6 +330,7 @@ impl Running {
 
     /// Stops every vCPU and returns how the guest ended, `None` when it was still running.
     pub fn stop(self) -> Option<Ending> {
+        self.bus.give_up();
         self.kickers.iter().for_each(|kicker| kicker.kick());
         for thread in self.threads {
             let _ = thread.join();

@@ -66,7 +66,7 @@ impl Pcap {
         let mut file = lock(&self.0);
         if let Some(Err(error)) = file.as_mut().map(work) {
             *file = None;
-            crate::run::say(&format!(
+            crate::errors::say(&format!(
                 "unik: the traffic is no longer written: {error}\n"
             ));
         }

@@ -83,7 +83,7 @@ impl Carrier for UserCarrier {
         if let Err(error) = self.net.poll(&mut sink)
             && !std::mem::replace(&mut self.failed, true)
         {
-            crate::run::say(&format!("unik: the user network has stopped: {error}\n"));
+            crate::errors::say(&format!("unik: the user network has stopped: {error}\n"));
         }
         let moved = moved || sink.sent > 0;
         if let Some(pcap) = self.pcap.as_ref().filter(|_| moved) {
