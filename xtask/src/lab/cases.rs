@@ -126,6 +126,30 @@ pub fn all() -> Vec<Test> {
             ..UP
         });
     }
+    for cpus in [1, 2] {
+        for (flags, around) in [
+            (
+                &["--net", "user,host-loopback", "-p", "8080:80"][..],
+                NET_USER,
+            ),
+            (&["--net", "tap=tap0"], NET_TAP),
+        ] {
+            tests.push(Test {
+                script: "net",
+                kernel: "vmlinux",
+                cpus,
+                flags,
+                around,
+                console: &[
+                    "guest: reaches 10.",
+                    "guest: fetched",
+                    "around: the same file",
+                    "net ended with 0",
+                ],
+                ..UP
+            });
+        }
+    }
     tests.push(Test {
         script: "balloon",
         kernel: "vmlinux",
@@ -163,6 +187,51 @@ say stats >&2
 say "balloon 0" >&2
 wait $vm
 "#;
+
+/// Serves a file, runs the guest, fetches the file from it and tells it to end. What stands before says where the guest's server is reached
+/// (`guest`) and whose process to end with it (`dhcp`).
+macro_rules! around_net {
+    ($before:literal) => {
+        concat!(
+            $before,
+            r#"
+mkdir -p /tmp/w; rm -f /tmp/w/*
+dd if=/dev/urandom of=/tmp/w/big bs=64k count=128 2>/dev/null
+httpd -f -p 8000 -h /tmp/w & server=$!
+{
+  until wget -q -O /tmp/got http://$guest/big && cmp /tmp/got /tmp/w/big; do sleep 0.3; done
+  echo "around: the same file"
+  echo > /tmp/w/done
+} >&2 & fetch=$!
+"$@"; code=$?
+kill $server $fetch $dhcp 2>/dev/null
+exit $code
+"#
+        )
+    };
+}
+
+const NET_USER: &str = around_net!("guest=127.0.0.1:8080; dhcp=");
+
+const NET_TAP: &str = around_net!(
+    r#"
+guest=10.9.0.20:80
+tunctl -t tap0 >/dev/null 2>&1
+ip addr add 10.9.0.1/24 dev tap0 2>/dev/null
+ip link set tap0 up
+cat > /tmp/udhcpd.conf <<'END'
+start 10.9.0.20
+end 10.9.0.20
+interface tap0
+lease_file /tmp/leases
+pidfile /tmp/udhcpd.pid
+option subnet 255.255.255.0
+option router 10.9.0.1
+END
+: > /tmp/leases
+udhcpd -f /tmp/udhcpd.conf & dhcp=$!
+"#
+);
 
 /// Echoes what the guest says to port 1234, and asks its port 5000.
 const VSOCK: &str = r#"

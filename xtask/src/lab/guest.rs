@@ -11,12 +11,13 @@ use std::path::Path;
 use std::process::Command;
 
 /// Modules of the inner guest.
-const MODULES: [&str; 6] = [
+const MODULES: [&str; 7] = [
     "virtio-mmio",
     "virtio-blk",
     "virtio-rng",
     "virtio-balloon",
     "vmw-vsock-virtio-transport",
+    "virtio-net",
     "pvpanic-mmio",
 ];
 
@@ -56,6 +57,29 @@ until [ $(pages deflate) -ge 25600 ]; do sleep 0.2; done
 echo "guest: has all again"
 "#;
 
+/// An address by DHCP, a file fetched from the outer machine, and a server for it until it says that it is done.
+const NET: &str = r#"
+set -e
+ip link set lo up
+ip link set eth0 up
+cat > /tmp/lease <<'END'
+if [ "$1" = bound ]; then
+  ip addr add $ip/$mask dev $interface
+  ip route add default via $router
+  echo $router > /tmp/router
+fi
+END
+chmod +x /tmp/lease
+udhcpc -i eth0 -n -q -f -s /tmp/lease
+router=$(cat /tmp/router)
+echo "guest: reaches $router with MTU $(cat /sys/class/net/eth0/mtu)"
+mkdir /tmp/www
+wget -q -O /tmp/www/big http://$router:8000/big
+echo "guest: fetched $(md5sum < /tmp/www/big)"
+httpd -p 80 -h /tmp/www
+until wget -q -O /dev/null http://$router:8000/done; do sleep 0.2; done
+"#;
+
 /// Scripts that run inside the inner guest.
 pub const TESTS: &[(&str, &str)] = &[
     ("nothing", ""),
@@ -74,6 +98,7 @@ pub const TESTS: &[(&str, &str)] = &[
         "set -e\nlab-probe vsock-echo 5000 2 & echo=$!\nlab-probe vsock-ask 1234 1000001\nwait $echo",
     ),
     ("balloon", BALLOON),
+    ("net", NET),
     (
         "read-only",
         "set -e\ncat /sys/block/vda/ro\n! dd if=/dev/zero of=/dev/vda bs=512 count=1\nmount -t ext4 -o ro,noload /dev/vda /mnt\ncat /mnt/hello",
