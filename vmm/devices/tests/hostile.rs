@@ -1,6 +1,7 @@
 //! Every device against random descriptor tables: it never panics, never allocates more than a bound, and never touches memory that
 //! the driver did not give it: only used rings and writable buffers change, and what is handed out lies in guest RAM.
 
+use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -8,11 +9,15 @@ use cap::Cap;
 use proptest::prelude::*;
 use unik_devices::block::{Block, Geometry, Outcome, Request, SECTOR};
 use unik_devices::console::{BATCH, Console};
+use unik_devices::net::{Header, LONGEST, Net, Offloads, Settings};
 use unik_devices::rng::{Entropy, Rng};
 use unik_devices::virtio::Device;
 use unik_devices::virtio::hostile::{Hostile, STEP, kind};
 use unik_devices::virtio::mmio::Mmio;
 use unik_devices::virtio::testing::{INDIRECT, RAM, SIZE, WRITE, base};
+use unik_devices::vsock::connection::ROOM;
+use unik_devices::vsock::packet::Id;
+use unik_devices::vsock::{CONNECTIONS, GUEST_CID, Host, Stream, Vsock};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 #[global_allocator]
@@ -24,6 +29,9 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// Most bytes that a device may take from the heap, all in all, for one piece of work: the largest batch, doubled while it grows, and
 /// the segments of the chains of a full queue.
 const MOST: usize = 4 * BATCH;
+
+/// The same for vsock: as much as all packets of one go, and one connection, can hold.
+const MOST_VSOCK: usize = 66 * 2 * ROOM as usize;
 
 /// Scripts of a driver that brings the device up rightly and then does what it likes with descriptors, indices and memory.
 fn scripts() -> impl Strategy<Value = Vec<[u8; STEP]>> {
@@ -47,6 +55,7 @@ fn scripts() -> impl Strategy<Value = Vec<[u8; STEP]>> {
 fn watch<D: Device>(
     device: D,
     script: &[[u8; STEP]],
+    most: usize,
     mut work: impl FnMut(&mut Mmio<D>, &GuestMemoryMmap, &[u8]),
 ) -> Result<(), TestCaseError> {
     let mut hostile = Hostile::new(device);
@@ -59,7 +68,7 @@ fn watch<D: Device>(
         let heap = HEAP.total_allocated();
         work(&mut hostile.mmio, &hostile.mem, &step[1..]);
         let taken = HEAP.total_allocated() - heap;
-        prop_assert!(taken <= MOST, "{taken} bytes of heap for one piece of work");
+        prop_assert!(taken <= most, "{taken} bytes of heap for one piece of work");
         let Some(allowed) = allowed else { continue };
         for at in changes(&before, &contents(&hostile.mem)) {
             prop_assert!(
@@ -150,6 +159,67 @@ fn carry_out(mmio: &mut Mmio<Block>, mem: &GuestMemoryMmap, request: Request) {
     mmio.complete(mem, request, Outcome::Done);
 }
 
+fn card(all: bool) -> Net {
+    let offloads = Offloads {
+        checksum: all,
+        tso4: all,
+        tso6: all,
+    };
+    Net::new(Settings {
+        mac: [2, 0, 0, 0, 0, 1],
+        mtu: 1500,
+        from_driver: offloads,
+        to_driver: offloads,
+    })
+}
+
+/// A host's end that takes and gives a little at a time, then waits.
+struct Peer(usize);
+
+impl Peer {
+    fn some(&mut self, most: usize) -> io::Result<usize> {
+        self.0 += 1;
+        match self.0 % 3 {
+            0 => Err(ErrorKind::WouldBlock.into()),
+            _ => Ok(most.min(1000)),
+        }
+    }
+}
+
+impl Read for Peer {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.some(into.len())?;
+        into[..count].fill(0xb6);
+        Ok(count)
+    }
+}
+
+impl Write for Peer {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.some(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Peer {
+    fn opened(&mut self, _: Id) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) {}
+}
+
+impl Host for Peer {
+    type Stream = Self;
+
+    fn connect(&mut self, _: u32) -> Option<Self> {
+        Some(Self(0))
+    }
+}
+
 fn alone() -> impl Drop {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -161,7 +231,7 @@ proptest! {
     fn block(script in scripts(), read_only in any::<bool>()) {
         let _alone = alone();
         let mut in_hand = Vec::new();
-        watch(disk(read_only), &script, |mmio, mem, what| {
+        watch(disk(read_only), &script, MOST, |mmio, mem, what| {
             for _ in 0..4 {
                 in_hand.extend(mmio.next_request(mem));
             }
@@ -175,7 +245,7 @@ proptest! {
     fn console(script in scripts()) {
         let _alone = alone();
         let mut out = Vec::with_capacity(2 * BATCH);
-        watch(Console::new(80, 25), &script, |mmio, mem, what| match what[0] % 4 {
+        watch(Console::new(80, 25), &script, MOST, |mmio, mem, what| match what[0] % 4 {
             0 => {
                 let _ = mmio.give_input(mem, &[0x5a; 3000]);
             }
@@ -196,8 +266,45 @@ proptest! {
     #[test]
     fn entropy(script in scripts()) {
         let _alone = alone();
-        watch(Rng::new(Pattern), &script, |mmio, mem, _| {
+        watch(Rng::new(Pattern), &script, MOST, |mmio, mem, _| {
             mmio.serve(mem);
+        })?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn network_card(script in scripts(), all in any::<bool>(), len in 14usize..3000) {
+        let _alone = alone();
+        let mut bytes = Vec::with_capacity(LONGEST);
+        watch(card(all), &script, 2 * MOST, |mmio, mem, what| {
+            mmio.exchange(mem, |traffic| {
+                while let Some(frame) = traffic.outgoing.take() {
+                    for segment in &frame.segments {
+                        assert!(mem.check_range(segment.addr(), segment.len() as usize));
+                    }
+                    bytes.clear();
+                    traffic.outgoing.copy(&frame, &mut bytes);
+                    traffic.outgoing.done(&frame);
+                }
+                if what[0] & 1 != 0 {
+                    traffic.incoming.put(Header::default(), &[0xc7; 3000][..len]);
+                }
+            });
+        })?;
+    }
+
+    #[test]
+    fn vsock(script in scripts()) {
+        let _alone = alone();
+        watch(Vsock::new(Peer(0), GUEST_CID), &script, MOST_VSOCK, |mmio, mem, what| {
+            if what[0] & 3 == 0 {
+                mmio.connect(what[1].into(), Peer(0));
+            }
+            mmio.serve(mem);
+            assert!(mmio.interests().count() <= CONNECTIONS);
         })?;
     }
 }
@@ -207,11 +314,11 @@ proptest! {
 fn a_device_that_writes_elsewhere_is_caught() {
     let _alone = alone();
     let script = [[kind::WORK; STEP]];
-    let stray = watch(disk(false), &script, |_, mem, _| {
+    let stray = watch(disk(false), &script, MOST, |_, mem, _| {
         mem.write_obj(1u8, GuestAddress(0x9_0000)).unwrap();
     });
     assert!(stray.is_err());
-    let greedy = watch(disk(false), &script, |_, _, _| {
+    let greedy = watch(disk(false), &script, MOST, |_, _, _| {
         std::hint::black_box(vec![0u8; MOST + 1]);
     });
     assert!(greedy.is_err());

@@ -315,6 +315,26 @@ mod tests {
         std::fs::remove_file(path).unwrap();
     }
 
+    /// A guest that wrote another format's header into its raw disk got its host's files through it (GHSA-jmr4-g2hv-mjj6).
+    #[test]
+    fn a_disks_format_is_never_guessed() {
+        let path = path("format");
+        let mut bytes = vec![0; 4096];
+        bytes[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+        bytes[15] = 112; // a backing file's name, 11 bytes long
+        bytes[19] = 11;
+        bytes[112..123].copy_from_slice(b"/etc/passwd");
+        std::fs::write(&path, &bytes).unwrap();
+        let disk = Disk::open(&path, false).unwrap();
+        assert_eq!(disk.len(), 4096);
+        let mem = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 4096)]).unwrap();
+        disk.read(&mem, &[(GuestAddress(0), 4096)], 0).unwrap();
+        let mut seen = vec![0; 4096];
+        mem.read_slice(&mut seen, GuestAddress(0)).unwrap();
+        assert_eq!(seen, bytes);
+        std::fs::remove_file(path).unwrap();
+    }
+
     #[test]
     fn one_writer_or_many_readers() {
         let path = path("lock");

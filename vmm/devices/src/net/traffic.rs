@@ -22,10 +22,11 @@ pub(super) struct Posted {
 }
 
 impl Posted {
-    fn add(&mut self, chain: Chain) -> Result<(), Broken> {
+    /// Adds a chain of a queue with `size` entries.
+    fn add(&mut self, chain: Chain, size: u16) -> Result<(), Broken> {
         let len = writable(&chain);
-        // The specification wants room for a header at least (5.1.6.3.1).
-        if len < HEADER {
+        // The specification wants room for a header at least (5.1.6.3.1). With more chains than entries some were offered twice.
+        if len < HEADER || self.chains.len() >= usize::from(size) {
             return Err(Broken);
         }
         self.bytes = self.bytes.saturating_add(len);
@@ -285,7 +286,7 @@ impl Incoming<'_> {
             match self.way.keep(Ring::pop).flatten() {
                 Some(chain) => {
                     let posted = &mut *self.posted;
-                    self.way.keep(|_, _| posted.add(chain));
+                    self.way.keep(|ring, _| posted.add(chain, ring.size()));
                 }
                 None => return false,
             }

@@ -13,7 +13,9 @@ const PHDR_LEN: usize = 56;
 /// More program headers than any image has.
 const MAX_PHDRS: usize = 128;
 /// More bytes of notes than any image has; the manifest is one.
-const MAX_NOTES: u64 = 1 << 20;
+const MAX_NOTE_BYTES: u64 = 1 << 20;
+/// More notes than any image or kernel has.
+const MAX_NOTES: usize = 1024;
 
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
@@ -126,11 +128,15 @@ impl Elf {
                 });
             }
             PT_NOTE => {
-                if file_len > MAX_NOTES {
+                let held: usize = self.notes.iter().map(|n| n.desc.len()).sum();
+                if file_len.saturating_add(held as u64) > MAX_NOTE_BYTES {
                     return Err(ElfError::Damaged("its notes are too long"));
                 }
                 let bytes = read_exact(file, len, offset, file_len, "a note segment")?;
                 parse_notes(&bytes, if align == 8 { 8 } else { 4 }, &mut self.notes);
+                if self.notes.len() > MAX_NOTES {
+                    return Err(ElfError::Damaged("it has too many notes"));
+                }
             }
             _ => {}
         }
@@ -159,9 +165,9 @@ fn check_ident(header: &[u8]) -> Result<(), ElfError> {
     }
 }
 
-/// Collects notes until the bytes end or make no sense.
+/// Collects notes until the bytes end or make no sense, or there are too many.
 fn parse_notes(mut bytes: &[u8], align: usize, notes: &mut Vec<Note>) {
-    while bytes.len() >= 12 {
+    while bytes.len() >= 12 && notes.len() <= MAX_NOTES {
         let (name_len, desc_len) = (u32_at(bytes, 0) as usize, u32_at(bytes, 4) as usize);
         let kind = u32_at(bytes, 8);
         let Some(desc_at) = name_len

@@ -186,6 +186,30 @@ fn damage_is_named() {
     );
 }
 
+/// A megabyte of notes, named by every program header, would become a gigabyte here.
+#[test]
+fn notes_are_counted() {
+    let (mut bytes, count) = (vec![0u8; 1 << 20], 100);
+    bytes[..0x2000].copy_from_slice(&good());
+    put(&mut bytes, 56, &(2 + count as u16).to_le_bytes());
+    for index in 0..count {
+        phdr(&mut bytes, 2 + index, 4, 0x2000, 0, 0xf_0000, 0xf_0000);
+    }
+    // The headers lie over the notes' old place.
+    phdr(&mut bytes, 1, 4, 0x2000, 0, 0xf_0000, 0xf_0000);
+    assert!(
+        open(&bytes)
+            .unwrap_err()
+            .to_string()
+            .contains("too many notes")
+    );
+    put(&mut bytes, 0x2000, &note(b"x\0", 1, &vec![0; 0x8_0000]));
+    for index in 1..2 + count {
+        phdr(&mut bytes, index, 4, 0x2000, 0, 0x8_0010, 0x8_0010);
+    }
+    assert!(open(&bytes).unwrap_err().to_string().contains("too long"));
+}
+
 #[test]
 fn every_corrupted_byte_and_every_length_is_survived() {
     let bytes = good();
