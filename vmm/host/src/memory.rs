@@ -128,7 +128,9 @@ impl GuestRam {
         if len == 0 {
             return Ok(());
         }
-        let host = self.host_range(gpa, len.next_multiple_of(4096))?;
+        let whole = len.next_multiple_of(4096);
+        let aligned = gpa.is_multiple_of(4096).then_some(gpa);
+        let host = self.host_range(aligned.ok_or(MemoryError::Outside { gpa, len })?, whole)?;
         // SAFETY: the target range lies inside a mapping that this type owns and is page-aligned (checked by
         // `host_range`), so MAP_FIXED replaces pages of guest RAM and nothing else. All access to guest RAM is volatile.
         let result = unsafe {
@@ -191,28 +193,39 @@ pub struct Warmer {
 impl Warmer {
     /// Reads the first `len` bytes of `file` to `gpa`, into a huge page where the host has one.
     pub fn read_file(&self, file: &File, len: u64, gpa: u64) -> Result<(), MemoryError> {
+        self.read_file_part(file, 0, len, gpa)
+    }
+
+    /// As [`Self::read_file`], from `offset` on. Several threads may read to places of their own.
+    pub fn read_file_part(
+        &self,
+        file: &File,
+        offset: u64,
+        len: u64,
+        gpa: u64,
+    ) -> Result<(), MemoryError> {
         let host = host_range(&self.regions, gpa, len)?;
+        // Memory starts at a boundary of huge pages, so this is still ours.
+        let page = host / HUGE_PAGE * HUGE_PAGE;
+        let whole = (host + len - page).next_multiple_of(HUGE_PAGE);
         // SAFETY: the range is inside a mapping that is never undone; nobody else uses it before the guest starts, and bytes may
-        // hold anything. MADV_HUGEPAGE is advice.
+        // hold anything. MADV_HUGEPAGE is advice, and the mapping goes on for a huge page behind the last region.
         let target = unsafe {
-            let whole = len.next_multiple_of(HUGE_PAGE);
-            if host_range(&self.regions, gpa, whole).is_ok() {
-                let _ = libc::madvise(
-                    host as *mut libc::c_void,
-                    whole as usize,
-                    libc::MADV_HUGEPAGE,
-                );
-            }
+            let _ = libc::madvise(
+                page as *mut libc::c_void,
+                whole as usize,
+                libc::MADV_HUGEPAGE,
+            );
             std::slice::from_raw_parts_mut(host as *mut u8, len as usize)
         };
-        file.read_exact_at(target, 0)
+        file.read_exact_at(target, offset)
             .map_err(|source| MemoryError::MapFile { gpa, len, source })
     }
 
     /// Backs `len` bytes from `gpa` on with pages of this process's own, ready to be written, in one call. Faults one by one cost the
     /// guest several times as much. Only advice: what is not in RAM or cannot be backed now is backed by faults later.
     pub fn populate(&self, gpa: u64, len: u64) {
-        let len = len.next_multiple_of(4096);
+        let (len, gpa) = (len.next_multiple_of(4096), gpa / 4096 * 4096);
         if let Ok(host) = host_range(&self.regions, gpa, len) {
             // SAFETY: the range is inside a mapping that is never undone; MADV_POPULATE_WRITE changes no contents.
             let _ = unsafe {
@@ -227,11 +240,8 @@ impl Warmer {
 }
 
 fn host_range(regions: &[Region], gpa: u64, len: u64) -> Result<u64, MemoryError> {
-    let fits = |r: &&Region| {
-        gpa >= r.gpa
-            && gpa.checked_add(len).is_some_and(|end| end <= r.gpa + r.len)
-            && gpa.is_multiple_of(4096)
-    };
+    let fits =
+        |r: &&Region| gpa >= r.gpa && gpa.checked_add(len).is_some_and(|end| end <= r.gpa + r.len);
     regions
         .iter()
         .find(fits)

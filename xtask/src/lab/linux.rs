@@ -9,6 +9,7 @@ use crate::tally::Tally;
 use anyhow::Result;
 use lab_agent::Done;
 use std::time::Duration;
+use tempfile::TempDir;
 
 impl Test {
     fn title(&self) -> String {
@@ -76,6 +77,42 @@ impl Test {
     }
 }
 
+/// What Linux guests need in `/lab`: kernels, RAM disk, a disk, and the monitor.
+pub struct Files {
+    /// Where they are.
+    pub payload: Vec<Payload>,
+    /// Holds them until they are not needed any more.
+    _work: TempDir,
+}
+
+impl Files {
+    /// Makes them.
+    pub fn make(parts: &Parts) -> Result<Self> {
+        let debian = &parts.maker.debian;
+        let work = tempfile::Builder::new()
+            .prefix("guest")
+            .tempdir_in(&parts.maker.scratch)?;
+        let in_work = |name| work.path().join(name);
+        let (initrd, vmlinux, disk) = (in_work("initrd"), in_work("vmlinux"), in_work("disk"));
+        guest::initrd(debian, &parts.probe, &initrd)?;
+        std::fs::write(&vmlinux, guest::vmlinux(&debian.kernel)?)?;
+        guest::disk(debian, &disk, 48)?;
+        let payload = vec![
+            Payload::new("/lab/disk", &disk),
+            Payload::new("/lab/e2fsck", &debian.e2fsck),
+            Payload::new("/bin/lab-probe", &parts.probe),
+            Payload::new(MONITOR, &parts.monitor),
+            Payload::new("/lab/vmlinuz", &debian.kernel.bzimage),
+            Payload::new("/lab/vmlinux", &vmlinux),
+            Payload::new("/lab/initrd", &initrd),
+        ];
+        Ok(Self {
+            payload,
+            _work: work,
+        })
+    }
+}
+
 /// Boots the laboratory with kernels and RAM disk, and runs what the filter leaves.
 pub fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
     let tests: Vec<_> = all()
@@ -86,25 +123,8 @@ pub fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
     if tests.is_empty() {
         return Ok(tally);
     }
-    let debian = &parts.maker.debian;
-    let work = tempfile::Builder::new()
-        .prefix("guest")
-        .tempdir_in(&parts.maker.scratch)?;
-    let (initrd, vmlinux) = (work.path().join("initrd"), work.path().join("vmlinux"));
-    guest::initrd(debian, &parts.probe, &initrd)?;
-    std::fs::write(&vmlinux, guest::vmlinux(&debian.kernel)?)?;
-    let disk = work.path().join("disk");
-    guest::disk(debian, &disk, 48)?;
-    let payload = [
-        Payload::new("/lab/disk", &disk),
-        Payload::new("/lab/e2fsck", &debian.e2fsck),
-        Payload::new("/bin/lab-probe", &parts.probe),
-        Payload::new(MONITOR, &parts.monitor),
-        Payload::new("/lab/vmlinuz", &debian.kernel.bzimage),
-        Payload::new("/lab/vmlinux", &vmlinux),
-        Payload::new("/lab/initrd", &initrd),
-    ];
-    let lab = Laboratory::boot(&parts.maker, &payload, Size::default())?;
+    let files = Files::make(parts)?;
+    let lab = Laboratory::boot(&parts.maker, &files.payload, Size::default())?;
     note(&lab);
     for test in &tests {
         let (done, verdict) = test.run(&lab)?;

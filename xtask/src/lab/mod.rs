@@ -49,7 +49,7 @@ pub struct Args {
 
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Command {
-    /// Run a command inside, with the files of --with in /lab
+    /// Run a command inside; /lab holds the monitor, a guest's kernel, RAM disk and disk, and the files of --with
     Exec {
         /// The command
         #[arg(last = true, required = true)]
@@ -90,14 +90,16 @@ struct RunArgs {
 /// Does what the arguments say.
 pub fn lab(args: &Args) -> Result<()> {
     let parts = build::parts(!args.no_build)?;
-    let base = [Payload::new(MONITOR, &parts.monitor)];
     if args.shell || matches!(args.command, Some(Command::Exec { .. })) {
         let files = args
             .files
             .iter()
             .map(|file| Ok(Payload::new(&format!("/lab/{}", name(file)?), file)));
-        let payload = base
-            .into_iter()
+        let guests = linux::Files::make(&parts)?;
+        let payload = guests
+            .payload
+            .iter()
+            .cloned()
             .map(Ok)
             .chain(files)
             .collect::<Result<Vec<_>>>()?;
@@ -111,7 +113,10 @@ pub fn lab(args: &Args) -> Result<()> {
         };
     }
     match &args.command {
-        Some(Command::Run(run)) => run_image(&parts.maker, base.to_vec(), run),
+        Some(Command::Run(run)) => {
+            let base = vec![Payload::new(MONITOR, &parts.monitor)];
+            run_image(&parts.maker, base, run)
+        }
         Some(Command::Exec { .. }) => Ok(()),
         None => {
             let mut tally = linux::tests(&parts, &args.filter)?;

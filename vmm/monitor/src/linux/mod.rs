@@ -81,15 +81,16 @@ pub fn run(args: &LinuxArgs, clock: Clock) -> Result<u8, Error> {
         memory: args.memory,
         cpus: cpus(args.cpus)?,
     };
-    let mut machine = Machine::new(first, size)?;
+    let ram = machine::reserve(size.memory)?;
+    let loading = kernel.load(&ram, protocol)?;
+    let mut machine = Machine::with_ram(first, size, ram)?;
     timings.mark("VM ready");
-    let loaded = kernel.load(&mut machine.ram, protocol)?;
+    let loaded = loading.loaded;
     let initrd = args
         .initrd
         .as_ref()
         .map(|path| load_initrd(path, &loaded, &mut machine.ram))
         .transpose()?;
-    timings.mark("kernel mapped");
     machine.attach_entropy();
     let balloon = args.balloon || args.control.is_some();
     let others = usize::from(args.vsock.is_some()) + usize::from(balloon);
@@ -115,6 +116,8 @@ pub fn run(args: &LinuxArgs, clock: Clock) -> Result<u8, Error> {
         boot_timer: args.boot_timer.then_some((clock, machine.tsc_khz)),
     }));
     hand_over(args, &machine, &loaded, initrd)?;
+    loading.finish()?;
+    timings.mark("kernel loaded");
     let tsc_khz = machine.tsc_khz;
     let button = machine.line(layout::BUTTON_GSI);
     let running = machine.power_on(Entry::Linux(start(&loaded)))?;

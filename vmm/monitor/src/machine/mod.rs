@@ -1,7 +1,7 @@
 //! The builder of virtual machines and what it builds: memory, interrupt chips, vCPUs, the bus with its devices.
 //!
 //! What every guest needs is here; what a kind of guest needs (which devices, what lies in memory, how the first vCPU
-//! starts) is said by the caller: [`Machine::new`], then [`Machine::attach`] for each device, then [`Machine::power_on`].
+//! starts) is said by the caller: [`Machine::with_ram`], then [`Machine::attach`] for each device, then [`Machine::power_on`].
 //! The order is the one that starts fastest: the slowest question to KVM is asked first, by the first vCPU's own
 //! thread ([`vcpus::FirstVcpu`]), while this one creates everything else.
 
@@ -70,12 +70,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Creates memory, interrupt chips and vCPUs.
-    pub fn new(first: FirstVcpu, size: Size) -> Result<Self, Error> {
-        Self::with_ram(first, size, reserve(size.memory)?)
-    }
-
-    /// As [`Self::new`], around memory from [`reserve`] that may have been filled already.
+    /// Creates interrupt chips and vCPUs around memory from [`reserve`] that may have been filled already.
     pub fn with_ram(mut first: FirstVcpu, size: Size, ram: GuestRam) -> Result<Self, Error> {
         // Memory before the first vCPU: a slot added while a vCPU is busy in KVM waits for it.
         let vm = Arc::new(Vm::new(first.kvm())?);
