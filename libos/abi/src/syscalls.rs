@@ -260,9 +260,9 @@ macro_rules! for_each_syscall {
             247 waitid(which: n, id: n, info: ptr, options: hex, usage: ptr) partial "there are never children: ECHILD";
             251 ioprio_set(which: n, who: n, prio: n) quiet "";
             252 ioprio_get(which: n, who: n) quiet "";
-            253 inotify_init() absent "";
-            254 inotify_add_watch(fd: fd, path: path, mask: hex) absent "";
-            255 inotify_rm_watch(fd: fd, wd: n) absent "";
+            253 inotify_init() full "";
+            254 inotify_add_watch(fd: fd, path: path, mask: hex) full "";
+            255 inotify_rm_watch(fd: fd, wd: n) full "";
             257 openat(dir: fd, path: path, flags: hex, mode: oct) full "";
             258 mkdirat(dir: fd, path: path, mode: oct) full "";
             259 mknodat(dir: fd, path: path, mode: oct, dev: hex) full "";
@@ -299,7 +299,7 @@ macro_rules! for_each_syscall {
             291 epoll_create1(flags: hex) full "";
             292 dup3(old: fd, new: fd, flags: hex) full "";
             293 pipe2(fds: out, flags: hex) full "";
-            294 inotify_init1(flags: hex) absent "";
+            294 inotify_init1(flags: hex) full "";
             295 preadv(fd: fd, iov: ptr, count: n, offset: n, high: n) full "";
             296 pwritev(fd: fd, iov: ptr, count: n, offset: n, high: n) full "";
             297 rt_tgsigqueueinfo(tgid: n, tid: n, sig: n, info: ptr) full "";

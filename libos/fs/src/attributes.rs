@@ -92,7 +92,9 @@ impl Vfs {
         node.set_attr(&SetAttr {
             mode: Some(mode & 0o7777),
             ..SetAttr::default()
-        })
+        })?;
+        self.watchers.tell(node, linux::IN_ATTRIB);
+        Ok(())
     }
 
     /// `fchownat`; `None` (the system call's -1) keeps.
@@ -137,7 +139,9 @@ impl Vfs {
             };
             change.mode = Some(meta.mode & 0o7777 & !(linux::S_ISUID | group_run));
         }
-        node.set_attr(&change)
+        node.set_attr(&change)?;
+        self.watchers.tell(node, linux::IN_ATTRIB);
+        Ok(())
     }
 
     /// `utimensat` on a path.
@@ -186,7 +190,14 @@ impl Vfs {
             atime: time(atime),
             mtime: time(mtime),
             ..SetAttr::default()
-        })
+        })?;
+        let what = match (atime, mtime) {
+            (SetTime::Keep, _) => linux::IN_MODIFY,
+            (_, SetTime::Keep) => linux::IN_ACCESS,
+            _ => linux::IN_ATTRIB,
+        };
+        self.watchers.tell(node, what);
+        Ok(())
     }
 
     /// `truncate`.
@@ -200,7 +211,13 @@ impl Vfs {
         }
         self.permit(&*node, cred::WRITE)?;
         self.check_writable_mount(&node)?;
-        node.truncate(size)
+        self.cut(&node, size)
+    }
+
+    fn cut(&self, node: &Node, size: u64) -> Result<()> {
+        node.truncate(size)?;
+        self.watchers.tell(node, linux::IN_MODIFY);
+        Ok(())
     }
 
     /// `ftruncate`.
@@ -211,7 +228,7 @@ impl Vfs {
             .node()
             .filter(|node| node.kind() == FileType::Regular && file.writable())
             .ok_or(Errno::EINVAL)?;
-        node.truncate(size)
+        self.cut(&node, size)
     }
 
     /// `statfs`.

@@ -12,6 +12,7 @@ use core::cell::Cell;
 use linux_raw_sys::general as linux;
 
 use crate::inode::{Extent, FileType, Metadata, Node};
+use crate::inotify::Watchers;
 use crate::lock::{LockTable, Owner};
 use crate::system::UserMemory;
 use crate::wait::{WaitQueue, ready};
@@ -89,7 +90,8 @@ pub struct OpenFile {
     pub owner: Cell<i32>,
     /// F_SETSIG.
     pub signal: Cell<i32>,
-    locks: Option<Rc<LockTable>>,
+    /// Who cares about files with an inode: their locks, and who watches them.
+    shared: Option<(Rc<LockTable>, Rc<Watchers>)>,
 }
 
 /// Flags that F_SETFL may change.
@@ -103,14 +105,25 @@ const OPENING_FLAGS: u32 =
 impl OpenFile {
     /// A description of `object` with the `O_*` in `flags`.
     pub fn new(object: Rc<dyn FileLike>, flags: u32) -> Rc<Self> {
-        Self::with_locks(object, flags, None)
+        Self::make(object, flags, None)
     }
 
-    /// As [`Self::new`], for objects that can be locked: the locks end with the description.
-    pub fn with_locks(
+    /// As [`Self::new`], for objects that can be locked and watched: the locks end with the description.
+    pub fn of_inode(
         object: Rc<dyn FileLike>,
         flags: u32,
-        locks: Option<Rc<LockTable>>,
+        locks: &Rc<LockTable>,
+        watchers: &Rc<Watchers>,
+    ) -> Rc<Self> {
+        let file = Self::make(object, flags, Some((locks.clone(), watchers.clone())));
+        file.tell(linux::IN_OPEN);
+        file
+    }
+
+    fn make(
+        object: Rc<dyn FileLike>,
+        flags: u32,
+        shared: Option<(Rc<LockTable>, Rc<Watchers>)>,
     ) -> Rc<Self> {
         let flags = Cell::new(flags & !OPENING_FLAGS);
         Rc::new(Self {
@@ -119,8 +132,35 @@ impl OpenFile {
             position: Cell::new(0),
             owner: Cell::new(0),
             signal: Cell::new(0),
-            locks,
+            shared,
         })
+    }
+
+    /// Tells those who watch the file what was done to it.
+    fn tell(&self, what: u32) {
+        if let Some((_, watchers)) = &self.shared
+            && watchers.any()
+            && !self.path_only()
+            && let Some(node) = self.object.node()
+        {
+            watchers.tell(&node, what);
+        }
+    }
+
+    fn read_object(&self, at: u64, out: &mut [u8]) -> Result<usize> {
+        let done = self.object.read(at, out)?;
+        if done > 0 {
+            self.tell(linux::IN_ACCESS);
+        }
+        Ok(done)
+    }
+
+    fn write_object(&self, at: u64, data: &[u8]) -> Result<usize> {
+        let done = self.object.write(at, data)?;
+        if done > 0 {
+            self.tell(linux::IN_MODIFY);
+        }
+        Ok(done)
     }
 
     /// The object.
@@ -204,10 +244,10 @@ impl OpenFile {
     pub fn read(&self, out: &mut [u8]) -> Result<usize> {
         self.check_read()?;
         if self.object.seek_kind() != Seek::Bytes {
-            return self.object.read(0, out);
+            return self.read_object(0, out);
         }
         let at = self.position.get();
-        let done = self.object.read(at, out)?;
+        let done = self.read_object(at, out)?;
         self.position.set(at + done as u64);
         Ok(done)
     }
@@ -216,10 +256,10 @@ impl OpenFile {
     pub fn write(&self, data: &[u8]) -> Result<usize> {
         self.check_write()?;
         if self.object.seek_kind() != Seek::Bytes {
-            return self.object.write(0, data);
+            return self.write_object(0, data);
         }
         let at = self.write_position(self.position.get());
-        let done = self.object.write(at, data)?;
+        let done = self.write_object(at, data)?;
         self.position.set(at + done as u64);
         Ok(done)
     }
@@ -237,7 +277,7 @@ impl OpenFile {
         let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
         self.check_positional()?;
         self.check_read()?;
-        self.object.read(offset, out)
+        self.read_object(offset, out)
     }
 
     /// `pwrite`.
@@ -245,7 +285,7 @@ impl OpenFile {
         let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
         self.check_positional()?;
         self.check_write()?;
-        self.object.write(self.write_position(offset), data)
+        self.write_object(self.write_position(offset), data)
     }
 
     fn check_positional(&self) -> Result<()> {
@@ -344,6 +384,7 @@ impl OpenFile {
             .ok_or(Errno::ENOTDIR)?;
         let (used, position) = dirent::list(&node, self.position.get(), out)?;
         self.position.set(position);
+        self.tell(linux::IN_ACCESS);
         Ok(used)
     }
 
@@ -354,8 +395,8 @@ impl OpenFile {
 
     /// The table its locks stand in, and the file they are for.
     pub fn lockable(&self) -> Result<(&Rc<LockTable>, Node)> {
-        match (&self.locks, self.node()) {
-            (Some(locks), Some(node)) if !self.path_only() => Ok((locks, node)),
+        match (&self.shared, self.node()) {
+            (Some((locks, _)), Some(node)) if !self.path_only() => Ok((locks, node)),
             _ => Err(Errno::EBADF),
         }
     }
@@ -381,7 +422,11 @@ fn each(mut next: impl FnMut() -> Option<(usize, Result<usize>)>) -> Result<usiz
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        if let (Some(locks), Some(node)) = (&self.locks, self.object.node()) {
+        self.tell(match self.writable() {
+            true => linux::IN_CLOSE_WRITE,
+            false => linux::IN_CLOSE_NOWRITE,
+        });
+        if let (Some((locks, _)), Some(node)) = (&self.shared, self.object.node()) {
             locks.release_all(&*node, self.lock_owner());
         }
     }

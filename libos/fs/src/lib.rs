@@ -7,7 +7,7 @@
 //! - [`vfs::Vfs`]: root, working directory, `open` and (in [`names`], [`attributes`]) everything else that takes a path.
 //! - [`tree`]: the tree at start: packed files ([`packed`]) under a writable tmpfs ([`tmpfs`]), [`dev`], [`procfs`].
 //! - [`mod@file`]: open files, and the [`file::FileLike`] trait that everything with a descriptor implements; [`fdtable`].
-//! - [`pipe`], [`eventfd`], [`timerfd`], [`signalfd`], [`epoll`], [`console`]: files without a file system.
+//! - [`pipe`], [`eventfd`], [`timerfd`], [`signalfd`], [`epoll`], [`inotify`], [`console`]: files without a file system.
 //! - [`wait`]: how readiness is told; nothing in this crate waits.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -26,6 +26,7 @@ pub mod eventfd;
 pub mod fdtable;
 pub mod file;
 pub mod inode;
+pub mod inotify;
 pub mod lock;
 pub mod memfd;
 pub mod mount;

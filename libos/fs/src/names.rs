@@ -32,6 +32,7 @@ impl Vfs {
             name,
             &self.new_node(&found.directory, FileType::Directory, mode & 0o1777),
         )?;
+        self.tell_created(&found, name, FileType::Directory);
         Ok(())
     }
 
@@ -55,6 +56,7 @@ impl Vfs {
         let mut new = self.new_node(&found.directory, kind, mode);
         new.rdev = rdev;
         found.directory.create(name, &new)?;
+        self.tell_created(&found, name, kind);
         Ok(())
     }
 
@@ -68,6 +70,7 @@ impl Vfs {
         self.may_change(&found.directory)?;
         let new = self.new_node(&found.directory, FileType::Symlink, 0o777);
         found.directory.symlink(name, target, (new.uid, new.gid))?;
+        self.tell_created(&found, name, FileType::Symlink);
         Ok(())
     }
 
@@ -90,7 +93,21 @@ impl Vfs {
             return Err(Errno::EXDEV);
         }
         self.may_change(&found.directory)?;
-        found.directory.link(name, &node)
+        found.directory.link(name, &node)?;
+        self.watchers.tell_links(&node);
+        self.tell_created(&found, name, node.kind());
+        Ok(())
+    }
+
+    fn tell_created(&self, found: &Resolved, name: &[u8], kind: FileType) {
+        self.watchers
+            .tell_name(&found.directory, name, kind, linux::IN_CREATE);
+    }
+
+    fn tell_removed(&self, found: &Resolved, name: &[u8], node: &Node) {
+        self.watchers.tell_links(node);
+        self.watchers
+            .tell_name(&found.directory, name, node.kind(), linux::IN_DELETE);
     }
 
     /// `unlink`, or `rmdir` with `AT_REMOVEDIR`.
@@ -116,7 +133,9 @@ impl Vfs {
             });
         }
         self.may_remove(&found.directory, &node)?;
-        found.directory.unlink(name)
+        found.directory.unlink(name)?;
+        self.tell_removed(&found, name, &node);
+        Ok(())
     }
 
     fn remove_directory(&self, dirfd: i32, path: &[u8]) -> Result<()> {
@@ -135,7 +154,9 @@ impl Vfs {
             return Err(Errno::EBUSY);
         }
         self.may_remove(&found.directory, &node)?;
-        found.directory.rmdir(name)
+        found.directory.rmdir(name)?;
+        self.tell_removed(&found, name, &node);
+        Ok(())
     }
 
     /// `renameat2`.
@@ -164,7 +185,23 @@ impl Vfs {
         let target = to.target.clone().map(Target::into_node).transpose()?;
         self.check_rename(&from, &to, &source, target.as_ref(), flags)?;
         from.directory
-            .rename(from_name, &to.directory, to_name, flags)
+            .rename(from_name, &to.directory, to_name, flags)?;
+        let (old, new) = ((&from.directory, &**from_name), (&to.directory, &**to_name));
+        if target
+            .as_ref()
+            .is_some_and(|target| same(&**target, &*source))
+        {
+            return Ok(()); // two names of one file: nothing happened
+        }
+        self.watchers.tell_moved(&source, old, new);
+        match &target {
+            Some(target) if flags & RENAME_EXCHANGE != 0 => {
+                self.watchers.tell_moved(target, new, old);
+            }
+            Some(target) => self.watchers.tell_links(target),
+            None => {}
+        }
+        Ok(())
     }
 
     fn check_rename(

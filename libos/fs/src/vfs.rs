@@ -13,6 +13,7 @@ use crate::cred::{self, Cred};
 use crate::fdtable::FdTable;
 use crate::file::{FileLike, OpenFile};
 use crate::inode::{FileType, Inode, NewNode, Node};
+use crate::inotify::Watchers;
 use crate::lock::LockTable;
 use crate::mount::Mounts;
 use crate::plain::Plain;
@@ -50,6 +51,8 @@ pub struct Vfs {
     pub fds: Rc<FdTable>,
     /// File locks.
     pub locks: Rc<LockTable>,
+    /// Who watches files.
+    pub watchers: Rc<Watchers>,
     /// Identity for permission checks.
     pub cred: RefCell<Cred>,
     root: RefCell<Node>,
@@ -75,6 +78,7 @@ impl Vfs {
             mounts: Mounts::new(root.clone(), name),
             fds,
             locks: Rc::default(),
+            watchers: Rc::default(),
             cred: RefCell::default(),
             root: RefCell::new(root.clone()),
             cwd: RefCell::new(root),
@@ -252,6 +256,8 @@ impl Vfs {
             name,
             &self.new_node(&found.directory, FileType::Regular, mode),
         )?;
+        self.watchers
+            .tell_name(&found.directory, name, FileType::Regular, linux::IN_CREATE);
         self.describe_open(node, flags)
     }
 
@@ -324,6 +330,9 @@ impl Vfs {
         }
         if flags & linux::O_TRUNC != 0 && kind == FileType::Regular {
             node.truncate(0)?;
+            let file = self.describe_open(node.clone(), flags);
+            self.watchers.tell(&node, linux::IN_MODIFY);
+            return file;
         }
         self.describe_open(node, flags)
     }
@@ -334,10 +343,11 @@ impl Vfs {
             Some(object) => object,
             None => Plain::new(node, Vec::new()),
         };
-        Ok(OpenFile::with_locks(
+        Ok(OpenFile::of_inode(
             object,
             flags,
-            Some(self.locks.clone()),
+            &self.locks,
+            &self.watchers,
         ))
     }
 
@@ -373,10 +383,11 @@ impl Vfs {
             node.allow_seals(0);
         }
         let label = [b"/memfd:", name, b" (deleted)"].concat();
-        Ok(OpenFile::with_locks(
+        Ok(OpenFile::of_inode(
             Plain::new(node, label),
             linux::O_RDWR,
-            Some(self.locks.clone()),
+            &self.locks,
+            &self.watchers,
         ))
     }
 

@@ -63,9 +63,7 @@ impl Net {
     pub fn add_link(&self, device: Box<dyn PacketDevice>, setup: &LinkSetup) -> u32 {
         self.with(|stack| {
             let seed = stack.host.random();
-            let mut link = Link::card(device, setup, seed);
-            link.announce();
-            stack.links.push(link);
+            stack.links.push(Link::card(device, setup, seed));
             stack.run_timers();
             stack.links.len() as u32
         })

@@ -1,15 +1,18 @@
-//! Event files: pipe(2), eventfd(2), timerfd_create(2), signalfd(2).
+//! Event files: pipe(2), eventfd(2), timerfd_create(2), signalfd(2), inotify(7).
 
 use super::time::{read_timespec, write_timespec};
 use crate::errno::{Errno, Result};
 use crate::mm::user;
 use crate::signal::UNBLOCKABLE;
 use crate::vfs::events::{Clocks, Signals};
-use crate::vfs::{fds, file, install, system};
+use crate::vfs::{fds, file, install, system, vfs};
 use alloc::rc::Rc;
 use linux_raw_sys::general as linux;
+use unik_fs::FileType;
+use unik_fs::cred;
 use unik_fs::eventfd::EventFd;
 use unik_fs::file::{FileLike, OpenFile};
+use unik_fs::inotify::Inotify;
 use unik_fs::signalfd::SignalFd;
 use unik_fs::timerfd::{Setting, TimerFd};
 
@@ -128,4 +131,49 @@ pub fn signalfd4(fd: u64, mask: u64, size: u64, flags: u64) -> Result<u64> {
 /// As signalfd4.
 pub fn signalfd(fd: u64, mask: u64, size: u64) -> Result<u64> {
     signalfd4(fd, mask, size, 0)
+}
+
+/// A queue of what happens to files.
+pub fn inotify_init1(flags: u64) -> Result<u64> {
+    let flags = flags as u32;
+    if flags & !COMMON != 0 {
+        return Err(Errno::EINVAL);
+    }
+    install(
+        OpenFile::new(
+            Inotify::new(&vfs().watchers),
+            linux::O_RDONLY | flags & linux::O_NONBLOCK,
+        ),
+        flags,
+    )
+}
+
+/// A queue of what happens to files.
+pub fn inotify_init() -> Result<u64> {
+    inotify_init1(0)
+}
+
+/// Watches a file or directory.
+pub fn inotify_add_watch(fd: u64, path: u64, mask: u64) -> Result<u64> {
+    let mask = mask as u32;
+    let file = file(fd)?;
+    let inotify = file.downcast::<Inotify>().ok_or(Errno::EINVAL)?;
+    let (vfs, path) = (vfs(), user::path(path)?);
+    let follow = match mask & linux::IN_DONT_FOLLOW {
+        0 => 0,
+        _ => linux::AT_SYMLINK_NOFOLLOW,
+    };
+    let node = vfs.find(linux::AT_FDCWD, &path, follow)?.into_node()?;
+    vfs.permit(&*node, cred::READ)?;
+    if mask & linux::IN_ONLYDIR != 0 && node.kind() != FileType::Directory {
+        return Err(Errno::ENOTDIR);
+    }
+    inotify.add(&*node, mask).map(|number| number as u64)
+}
+
+/// Ends a watch.
+pub fn inotify_rm_watch(fd: u64, number: u64) -> Result<u64> {
+    let file = file(fd)?;
+    let inotify = file.downcast::<Inotify>().ok_or(Errno::EINVAL)?;
+    inotify.remove(number as i32).map(|()| 0)
 }

@@ -253,7 +253,9 @@ pub fn fallocate(fd: u64, mode: u64, offset: u64, len: u64) -> Result<u64> {
     if offset.checked_add(len).is_none() {
         return Err(Errno::EFBIG);
     }
-    node.fallocate(how, offset as u64, len as u64).map(|()| 0)
+    node.fallocate(how, offset as u64, len as u64)?;
+    crate::vfs::vfs().watchers.tell(&node, linux::IN_MODIFY);
+    Ok(0)
 }
 
 /// `struct flock`.
