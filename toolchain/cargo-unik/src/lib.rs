@@ -69,6 +69,7 @@ fn act(cli: &Cli, shell: &Shell) -> Result<u8, Error> {
         Command::Run(args) => return act::run::run(args, shell, level),
         Command::Test(args) => return act::test::test(args, shell, level),
         Command::Inspect(args) => act::inspect::inspect(args)?,
+        Command::Check(args) => act::check::check(args)?,
         Command::Boot(args) => return act::run::boot(args, shell),
         Command::Pack(args) => act::pack::pack(args, shell)?,
     }

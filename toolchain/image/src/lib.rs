@@ -3,10 +3,11 @@
 //! Bytes in, bytes out: no files, no processes. One way through the modules:
 //! [`program`] reads the program, [`bind`] rewrites its system-call sites, [`libos`] reads the library OS, [`mod@link`] lays everything
 //! out together with the [`vdso`], the packed files ([`cpio`]), the [`manifest`] in the [`notes`] and the first page tables
-//! ([`paging`]). [`mod@inspect`] reads an image back. The contract with library OS and monitor is `unik_abi`.
+//! ([`paging`]). [`mod@inspect`] reads an image back, [`calls`] says which system calls a program holds. The contract with library OS and monitor is `unik_abi`.
 #![forbid(unsafe_code)]
 
 pub mod bind;
+pub mod calls;
 pub mod cpio;
 mod elf_out;
 mod files_index;
@@ -35,5 +36,6 @@ pub fn read_anything(bytes: &[u8]) {
     let _ = libos::LibOs::read(bytes);
     if let Ok(program) = program::Program::read(bytes) {
         let _ = bind::bind(&program, program.end());
+        let _ = calls::calls(&program);
     }
 }

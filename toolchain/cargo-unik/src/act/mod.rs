@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod cargo;
+pub mod check;
 pub mod doctor;
 pub mod inspect;
 pub mod link;

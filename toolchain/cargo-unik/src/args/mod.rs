@@ -47,6 +47,8 @@ pub enum Command {
     Test(TestCommand),
     /// Show what an image holds
     Inspect(InspectArgs),
+    /// Say which system calls a program can reach, and whether the library OS has them
+    Check(CheckArgs),
     /// Make an image of any static Linux program
     Pack(PackArgs),
     /// Boot an image as `run` does, without building anything
@@ -154,6 +156,16 @@ pub struct InspectArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `check`
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// A static x86-64 Linux program
+    pub elf: PathBuf,
+    /// List the supported calls, too, and the functions that hold each
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `pack`
