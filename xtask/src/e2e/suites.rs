@@ -42,7 +42,8 @@ const SUITES: &[Suite] = &[
     suite("crossbeam-utils", "=0.8.21"),
     suite("parking_lot", "=0.12.5"),
     suite("memchr", "=2.8.3"),
-    suite("regex", "=1.13.1"),
+    // The packages of later versions leave out files that their own tests need.
+    suite("regex", "=1.11.1"),
     suite("tempfile", "=3.27.0"),
 ];
 
