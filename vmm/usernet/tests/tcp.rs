@@ -233,6 +233,25 @@ fn resets_travel_both_ways() {
 }
 
 #[test]
+fn a_reset_with_bytes_of_the_guest_still_waiting_ends_the_flow() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut lab = Lab::new(open_config());
+    let handle = lab.connect(gateway(port));
+    lab.until(5, "connected", |lab| lab.tcp(handle).may_send());
+    let (stream, _) = listener.accept().unwrap();
+    // Nobody reads: the host's buffers fill, then the flow's.
+    for _ in 0..2000 {
+        let _ = lab.tcp(handle).send_slice(&[9; 65_536]);
+        lab.step();
+    }
+    drop(stream);
+    lab.until(5, "reset", |lab| {
+        lab.tcp(handle).state() == State::Closed && lab.net.stats().tcp_flows == 0
+    });
+}
+
+#[test]
 fn forwards_lead_to_the_guest() {
     let forward = Forward {
         protocol: Protocol::Tcp,

@@ -66,7 +66,7 @@ pub fn to_host(flow: &mut Flow) -> bool {
             Ok(Err(ErrorKind::WouldBlock)) => flow.writable = false,
             Ok(Err(ErrorKind::Interrupted)) => {}
             _ => {
-                socket.abort();
+                fail(flow);
                 return true;
             }
         }
@@ -104,10 +104,16 @@ pub fn to_guest(flow: &mut Flow) -> bool {
             Ok(Err(ErrorKind::WouldBlock)) => flow.readable = false,
             Ok(Err(ErrorKind::Interrupted)) => {}
             _ => {
-                socket.abort();
+                fail(flow);
                 return true;
             }
         }
     }
     moved
+}
+
+/// The host's connection broke: so does the guest's. What the guest still has in the buffer goes nowhere; trying again would fail for ever.
+fn fail(flow: &mut Flow) {
+    (flow.readable, flow.writable) = (false, false);
+    flow.socket().abort();
 }
