@@ -63,7 +63,9 @@ impl Net {
     pub fn add_link(&self, device: Box<dyn PacketDevice>, setup: &LinkSetup) -> u32 {
         self.with(|stack| {
             let seed = stack.host.random();
-            stack.links.push(Link::card(device, setup, seed));
+            let mut link = Link::card(device, setup, seed);
+            link.announce();
+            stack.links.push(link);
             stack.run_timers();
             stack.links.len() as u32
         })

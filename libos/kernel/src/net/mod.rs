@@ -1,6 +1,6 @@
 //! The network joined to the kernel: the one [`Net`], its clock and randomness, and the timer that keeps it going.
 //!
-//! The network is made at its first use, or at start where cards are announced, and begins with the loopback. Received frames are looked
+//! The network is made at its first use, or at start where cards have to ask for addresses, and begins with the loopback. Received frames are looked
 //! for at every chance ([`look`]): when a program asks for something that is not there, when a thread blocks, in the idle loop. Interrupts
 //! come only to a vCPU that halts ([`rest`]) and to a program that does not call for a while ([`WATCH`]).
 //!
@@ -36,7 +36,7 @@ const POOL_SHARE: u64 = 8;
 /// The network is not looked at again within this time, nanoseconds.
 const GRAIN: u64 = 100_000;
 /// A program that makes no calls for so long is interrupted by received frames, nanoseconds.
-const WATCH: u64 = 2_000_000;
+const WATCH: u64 = 10_000_000;
 
 /// Cards were asked for interrupts.
 static ARMED: AtomicBool = AtomicBool::new(false);
@@ -72,7 +72,9 @@ pub fn net() -> Rc<Net> {
         ..default
     };
     let net = arch::on_large_stack(SETUP_STACK, || Net::new(Rc::new(Machine), limits));
-    NET.get().insert(net).clone()
+    *NET.get() = Some(net.clone());
+    setup::add_all(&net);
+    net
 }
 
 /// Takes what cards have received and does what is due; from now on somebody has to look again.

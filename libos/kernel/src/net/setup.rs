@@ -1,4 +1,4 @@
-//! The network cards that the configuration tells of (`unik_abi::config`, record `net`), made links at start.
+//! The network cards that the configuration tells of (`unik_abi::config`, record `net`), made links when the network is first used.
 
 use super::{SETUP_STACK, card, net};
 use crate::arch::vcpu::Vcpu;
@@ -8,18 +8,30 @@ use crate::{arch, config, console, interrupts, time};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::IpAddr;
-use unik_net::LinkSetup;
+use unik_net::{LinkSetup, Net};
+
+/// Where a card has to ask for its addresses, begins before the program does. Else nothing is done: a program that never uses the network
+/// does not pay for the millisecond that a card takes.
+pub fn start() {
+    let asks = |record: &Vec<u8>| {
+        let text = core::str::from_utf8(record).unwrap_or_default();
+        let setup = parse(text.split_once(';').unwrap_or_default().1);
+        setup.is_ok_and(|setup| setup.dhcp || setup.slaac)
+    };
+    if config::get().cards.iter().any(asks) {
+        net();
+        wait_for_addresses();
+    }
+}
 
 /// Brings all announced cards up. One that cannot be used is reported, and missing.
-pub fn start() {
+pub(super) fn add_all(net: &Net) {
     for (index, record) in config::get().cards.iter().enumerate() {
-        if let Err(reason) = add(index, record) {
+        if let Err(reason) = add(net, index, record) {
             console::warn(&format!("network card {index} is not usable: {reason}"));
         }
-    }
-    if card::any() {
-        wait_for_addresses();
     }
 }
 
@@ -45,7 +57,7 @@ fn wait_for_addresses() {
     timers::cancel(bell);
 }
 
-fn add(index: usize, record: &[u8]) -> Result<(), String> {
+fn add(net: &Net, index: usize, record: &[u8]) -> Result<(), String> {
     let text = core::str::from_utf8(record).map_err(|error| format!("{error}"))?;
     let (window, wishes) = text.split_once(';').unwrap_or((text, ""));
     let window = config::number(window.as_bytes())
@@ -55,7 +67,6 @@ fn add(index: usize, record: &[u8]) -> Result<(), String> {
         ..parse(wishes)?
     };
     let device = card::open(window).map_err(|error| format!("{error}"))?;
-    let net = net();
     arch::on_large_stack(SETUP_STACK, || net.add_link(device, &setup));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What a vCPU does when no thread is ready: look for a while, then halt.
 //!
 //! A halt and the interrupt that ends it cost 50-100 us on a paravirtual KVM, so looking pays when work comes soon. The time spent
-//! looking grows when it was worth it and shrinks when it was not (as KVM's own halt polling does).
+//! looking grows when it found something, or would have if it had been the longest (as KVM's own halt polling does), else it shrinks.
 
 use super::{Thread, share_the_rest, switch_to, take_ready, timers};
 use crate::arch::vcpu::Vcpu;
@@ -14,6 +14,8 @@ use unik_abi::MAX_VCPUS;
 
 /// Longest look, nanoseconds.
 const MAX_LOOK: u64 = 200_000;
+/// What a halt and the interrupt that ends it take themselves, nanoseconds.
+const HALT: u64 = 100_000;
 const MIN_LOOK: u64 = 5_000;
 
 static IDLE: [AtomicPtr<Thread>; MAX_VCPUS] =
@@ -57,7 +59,8 @@ fn wait_for_work(look: &Cell<u64>) {
     let due = timers::next().map_or(u64::MAX, time::to_tsc);
     vcpu.polling.store(true, Ordering::SeqCst);
     lock::release();
-    let end = rdtsc() + time::ns_to_ticks(look.get());
+    let start = rdtsc();
+    let end = start + time::ns_to_ticks(look.get());
     let found = loop {
         let now = rdtsc();
         if super::has_ready() || vcpu.has_pending() || net::card::waiting() || now >= due {
@@ -73,7 +76,6 @@ fn wait_for_work(look: &Cell<u64>) {
         vcpu.polling.store(false, Ordering::SeqCst);
         return lock::acquire();
     }
-    look.set((look.get() / 2).max(MIN_LOOK));
     lock::acquire();
     vcpu.polling.store(false, Ordering::SeqCst);
     if super::has_ready() || vcpu.has_pending() || net::rest() {
@@ -83,6 +85,12 @@ fn wait_for_work(look: &Cell<u64>) {
     vcpu.halted.store(true, Ordering::SeqCst);
     lock::release();
     apic::halt(deadline);
+    let soon = rdtsc() - start < time::ns_to_ticks(MAX_LOOK + HALT);
+    look.set(if soon {
+        (look.get() * 2).min(MAX_LOOK)
+    } else {
+        (look.get() / 2).max(MIN_LOOK)
+    });
     vcpu.halted.store(false, Ordering::SeqCst);
     lock::acquire();
 }

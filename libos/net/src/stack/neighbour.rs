@@ -4,7 +4,7 @@ use super::link::{ETHERNET, Link};
 use crate::host::TxOffload;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
     Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv6Packet, Ipv6Repr, NdiscRepr,
@@ -37,6 +37,46 @@ impl Link {
             .push((source_protocol_addr, source_hardware_addr.0));
     }
 
+    /// Tells the neighbours whose the IPv4 addresses of this card are now: the last machine that had them may have had another card.
+    pub fn announce(&mut self) {
+        for cidr in self.iface.ip_addrs().to_vec() {
+            if let IpAddr::V4(own) = cidr.address().into() {
+                let frame = self.arp_request(own, own);
+                self.emit(&frame);
+            }
+        }
+    }
+
+    /// Sends a frame as it is.
+    fn emit(&mut self, frame: &[u8]) {
+        self.touched = true;
+        match &mut self.device {
+            Some(device) => device.send(frame.len(), &mut |bytes| {
+                bytes.copy_from_slice(frame);
+                TxOffload::default()
+            }),
+            None => self.queue.push_back(frame.to_vec()),
+        }
+    }
+
+    fn arp_request(&self, source: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+        let mac = EthernetAddress(self.info.mac);
+        let request = ArpRepr::EthernetIpv4 {
+            operation: ArpOperation::Request,
+            source_hardware_addr: mac,
+            source_protocol_addr: source,
+            target_hardware_addr: EthernetAddress::BROADCAST,
+            target_protocol_addr: target,
+        };
+        let mut bytes = vec![0; ETHERNET + request.buffer_len()];
+        let mut frame = EthernetFrame::new_unchecked(&mut bytes[..]);
+        frame.set_src_addr(mac);
+        frame.set_dst_addr(EthernetAddress::BROADCAST);
+        frame.set_ethertype(EthernetProtocol::Arp);
+        request.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
+        bytes
+    }
+
     /// Asks for a neighbour, once a second at most. smoltcp asks by itself, but for one neighbour a second only, so that a silent one
     /// would keep others from being asked for.
     pub fn solicit(&mut self, now: smoltcp::time::Instant, neighbour: IpAddr) {
@@ -46,16 +86,8 @@ impl Link {
             return;
         }
         self.asked.push((neighbour, now));
-        let Some(frame) = self.solicitation(neighbour) else {
-            return;
-        };
-        self.touched = true;
-        match &mut self.device {
-            Some(device) => device.send(frame.len(), &mut |bytes| {
-                bytes.copy_from_slice(&frame);
-                TxOffload::default()
-            }),
-            None => self.queue.push_back(frame),
+        if let Some(frame) = self.solicitation(neighbour) {
+            self.emit(&frame);
         }
     }
 
@@ -64,20 +96,8 @@ impl Link {
         let mac = EthernetAddress(self.info.mac);
         match neighbour {
             IpAddr::V4(target) => {
-                let request = ArpRepr::EthernetIpv4 {
-                    operation: ArpOperation::Request,
-                    source_hardware_addr: mac,
-                    source_protocol_addr: self.iface.get_source_address_ipv4(&target)?,
-                    target_hardware_addr: EthernetAddress::BROADCAST,
-                    target_protocol_addr: target,
-                };
-                let mut bytes = vec![0; ETHERNET + request.buffer_len()];
-                let mut frame = EthernetFrame::new_unchecked(&mut bytes[..]);
-                frame.set_src_addr(mac);
-                frame.set_dst_addr(EthernetAddress::BROADCAST);
-                frame.set_ethertype(EthernetProtocol::Arp);
-                request.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
-                Some(bytes)
+                let source = self.iface.get_source_address_ipv4(&target)?;
+                Some(self.arp_request(source, target))
             }
             IpAddr::V6(target) => {
                 let request = Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit {

@@ -119,5 +119,6 @@ impl super::link::Link {
         if let Some(router) = router {
             let _ = self.iface.routes_mut().add_default_ipv4_route(router);
         }
+        self.announce();
     }
 }
