@@ -27,10 +27,10 @@ use std::time::{Duration, Instant};
 const CONNECT_TIME: Duration = Duration::from_secs(30);
 /// How long the guest may take for its part of the handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// Packets with so many bytes are acknowledged at once, smaller ones with the answer that usually follows.
-const BULK: usize = 4096;
+/// Packets with so many bytes are acknowledged at once: more will not come before. Smaller ones with the answer that usually follows.
+const BULK: usize = 1500;
 /// ... or after this time.
-const ACK_DELAY: smoltcp::time::Duration = smoltcp::time::Duration::from_millis(10);
+const ACK_DELAY: Duration = Duration::from_millis(10);
 /// Smallest buffer for one direction.
 const MIN_BUFFER: usize = 4096;
 
@@ -98,9 +98,9 @@ impl TcpTable {
         };
         if let Some(&at) = self.index.get(&key) {
             let at_once = tcp.payload().len() >= BULK;
-            self.flows[at]
-                .socket()
-                .set_ack_delay(if at_once { None } else { Some(ACK_DELAY) });
+            // Not "no delay": smoltcp would leave a timer that a small packet has started as it is.
+            let delay = if at_once { Duration::ZERO } else { ACK_DELAY };
+            self.flows[at].socket().set_ack_delay(Some(delay.into()));
             ctx.feed(&mut self.flows[at].sockets, packet.bytes);
             self.pump(ctx, at);
         } else if tcp.syn() && !tcp.ack() && !tcp.rst() && !tcp.fin() {
