@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: the table of figures, each beside the native process or QEMU, measured in the same run.
 //!
-//! Medians of 20 unless told otherwise. [`Figure`] is a line of the table; [`measure`] takes the numbers.
+//! Medians of 20 unless told otherwise. [`Figure`] is a line of the table; [`measure`] takes the numbers. `bench net` has a table of its own ([`net`]).
 
 mod measure;
+mod net;
 
 use crate::e2e::{subject, third_party, tools::Tools};
 use crate::sh;
@@ -14,6 +15,8 @@ use std::process::Command;
 /// `bench`
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Runs of each measurement
     #[arg(long, default_value_t = 20)]
     pub runs: usize,
@@ -23,6 +26,13 @@ pub struct Args {
     /// Leave out programs from crates.io
     #[arg(long)]
     pub own: bool,
+}
+
+/// Other tables.
+#[derive(Clone, Debug, clap::Subcommand)]
+enum What {
+    /// The network
+    Net(net::Args),
 }
 
 /// One line.
@@ -57,6 +67,9 @@ fn figure(
 
 /// Measures everything and prints it.
 pub fn bench(args: &Args) -> Result<()> {
+    if let Some(What::Net(args)) = &args.what {
+        return net::bench(args);
+    }
     let tools = Tools::build(true)?;
     let subjects = subject::examples(&tools)?;
     let find = |name: &str| {
@@ -75,9 +88,13 @@ pub fn bench(args: &Args) -> Result<()> {
     figures.push(size(&tools, &find("hello")?.elf)?);
     figures.extend(small(&tools, find("microbench")?, args.runs)?);
     figures.extend(programs(&tools, &subjects, args)?);
-    match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&figures)?),
-        false => table(&figures),
+    print(&figures, args.json)
+}
+
+fn print(figures: &[Figure], json: bool) -> Result<()> {
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(figures)?),
+        false => table(figures),
     }
     Ok(())
 }

@@ -141,8 +141,14 @@ pub struct Memory {
 
 /// Looks at the process while hello waits for input.
 pub fn memory(tools: &Tools, image: &Path) -> Result<Memory> {
+    memory_with(tools, image, &[])
+}
+
+/// The same with further flags of the monitor.
+pub fn memory_with(tools: &Tools, image: &Path, flags: &[&str]) -> Result<Memory> {
     let mut run = tools.monitor();
     run.arg("run")
+        .args(flags)
         .arg(image)
         .args(["--", "--echo"])
         .stdin(Stdio::piped())
@@ -159,9 +165,15 @@ pub fn memory(tools: &Tools, image: &Path) -> Result<Memory> {
             "hello ended before it echoed"
         );
     }
-    let maps = std::fs::read_to_string(format!("/proc/{}/smaps", child.id()))?;
+    let memory = of_process(child.id());
     drop(input);
     child.wait()?;
+    memory
+}
+
+/// Memory of the monitor with this process id.
+pub fn of_process(id: u32) -> Result<Memory> {
+    let maps = std::fs::read_to_string(format!("/proc/{id}/smaps"))?;
     Ok(add_up(&maps))
 }
 

@@ -1,0 +1,43 @@
+//! The bench's own tap device, made by `ip` (as root) and removed with the value.
+
+use crate::sh;
+use anyhow::{Context, Result};
+use std::process::Command;
+
+/// Its name.
+pub const NAME: &str = "unikbench";
+/// Our address on it.
+const HOST: &str = "10.99.7.1/24";
+/// The guest's address.
+pub const GUEST: &str = "10.99.7.2";
+
+/// The device.
+#[derive(Debug)]
+pub struct Tap(());
+
+impl Tap {
+    /// Makes it.
+    pub fn new() -> Result<Self> {
+        let tap = Self(());
+        let hint = "the bench makes a tap device: run it as root, with iproute2 installed";
+        ip(&["tuntap", "add", NAME, "mode", "tap"]).context(hint)?;
+        ip(&["addr", "add", HOST, "dev", NAME])?;
+        ip(&["link", "set", NAME, "up"])?;
+        Ok(tap)
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        let _ = ip(&["link", "del", NAME]);
+    }
+}
+
+/// The flag for our monitor and for QEMU.
+pub fn flag() -> String {
+    format!("tap={NAME},ip={GUEST}/24,gw=10.99.7.1")
+}
+
+fn ip(words: &[&str]) -> Result<()> {
+    sh::output(Command::new("ip").args(words)).map(drop)
+}
