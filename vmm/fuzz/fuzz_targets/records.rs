@@ -7,7 +7,7 @@ use unik_monitor::config::{Records, last};
 use unik_vmm_fuzz::bounded;
 
 fuzz_target!(|bytes: &[u8]| {
-    bounded(64 << 10, || {
+    bounded(512 << 10, || {
         let mut copy = Records::default();
         for (key, value) in unik_abi::config::records(bytes) {
             assert!(!key.contains(&0) && !key.contains(&b'=') && !value.contains(&0));

@@ -10,6 +10,7 @@
 //! - [`poll`]: waiting for file descriptors.
 //! - [`disk`]: disk images as rows of bytes.
 //! - [`tap`]: network devices of the host.
+//! - [`seccomp`]: which system calls a thread may make.
 //! - [`clock`]: the time stamp counter and the wall clock.
 //! - [`entropy`], [`terminal`], [`limits`]: small questions to the kernel.
 
@@ -23,6 +24,7 @@ pub mod kvm;
 pub mod limits;
 pub mod memory;
 pub mod poll;
+pub mod seccomp;
 pub mod signals;
 pub mod tap;
 pub mod terminal;

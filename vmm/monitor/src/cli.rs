@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use unik_host::seccomp;
 
 use crate::exit_codes;
 use crate::net::NetArgs;
@@ -20,6 +21,9 @@ use crate::timings::Clock;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Let the monitor make any system call while a guest runs
+    #[arg(long, global = true)]
+    no_seccomp: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,6 +84,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    confine(!cli.no_seccomp);
     let result = match cli.command {
         Command::Run(args) => crate::run::run(&args, clock),
         Command::Linux(args) => crate::linux::run(&args, clock),
@@ -91,6 +96,20 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Whether threads that serve a guest may make only the system calls that they need, and what is said when one makes another.
+fn confine(wanted: bool) {
+    let name = |number| unik_abi::syscalls::find(number).map_or("?", |row| row.name);
+    let report = seccomp::Report {
+        name,
+        code: exit_codes::HOST.into(),
+    };
+    if !wanted {
+        seccomp::switch_off();
+    }
+    // Without the report a refused call ends the process all the same, by its signal.
+    let _ = seccomp::set_report(report);
 }
 
 fn usage(error: &clap::Error) -> ExitCode {

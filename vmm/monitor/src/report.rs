@@ -58,7 +58,7 @@ impl Context<'_> {
             Ending::Vanished => crashed(format!("{name} stopped without a report\n")),
             Ending::Host(error) => Report {
                 text: format!("error: {error}\n"),
-                code: exit_codes::HOST,
+                code: error.exit_code(),
             },
         }
     }

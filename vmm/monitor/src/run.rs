@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use unik_abi::control::PORT_BATCH;
 use unik_host::clock;
 use unik_host::poll::{self, Watch};
+use unik_host::seccomp::Kind;
 use unik_host::signals::SignalFd;
 use vm_memory::GuestMemoryMmap;
 
@@ -162,6 +163,8 @@ struct Supervisor {
 
 impl Supervisor {
     fn new(running: Running, streams: Streams, guest: &Guest) -> Result<Self, Error> {
+        // The guest is starting meanwhile. The output's thread inherits it.
+        machine::confine(Kind::EventLoop)?;
         let mailbox = Mailbox::new(guest.mem.clone(), Arc::clone(&running.vm));
         let far_end = mailbox.clone();
         let pump = Pump::start(streams.outlets, move |stream| far_end.hang_up(stream))

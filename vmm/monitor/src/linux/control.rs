@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use unik_devices::balloon::{STATISTIC_NAMES, State};
 use unik_host::poll::{self, Watch};
+use unik_host::seccomp::{self, Kind};
 
 use crate::cli::parse_size;
 use crate::error::Error;
@@ -43,6 +44,10 @@ impl Control {
         let name = std::thread::Builder::new().name("unik-control".into());
         name.stack_size(64 << 10)
             .spawn(move || {
+                // What cannot be confined does not serve; the event loop says why.
+                if seccomp::enter(Kind::Network).is_err() {
+                    return;
+                }
                 while poll::wait(&mut [Watch::readable(&listener)], None).is_ok() {
                     match listener.accept() {
                         // A client that goes away or says nothing costs only its own answer.

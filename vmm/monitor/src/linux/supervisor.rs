@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use unik_host::poll::{self, Watch};
+use unik_host::seccomp::Kind;
 use unik_host::signals::SignalFd;
 use unik_host::terminal::{self, Raw};
 
@@ -19,6 +20,7 @@ use crate::control::LastWords;
 use crate::error::Error;
 use crate::errors::say;
 use crate::exit_codes;
+use crate::machine;
 use crate::machine::interrupts::Line;
 use crate::machine::vcpus::{Ending, Running};
 use crate::report;
@@ -54,6 +56,8 @@ pub struct Supervisor {
 impl Supervisor {
     /// Takes over the standard streams for a running machine.
     pub fn new(running: Running, serial: Arc<SerialLine>, button: Line) -> Result<Self, Error> {
+        // The guest is starting meanwhile. The serial line's thread inherits it.
+        machine::confine(Kind::EventLoop)?;
         let own = |fd: std::os::fd::BorrowedFd<'_>| {
             fd.try_clone_to_owned()
                 .map(File::from)

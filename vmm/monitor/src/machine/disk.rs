@@ -12,6 +12,7 @@ use unik_devices::block::{Block, Geometry, Operation, Outcome, Request, SECTOR, 
 use unik_devices::virtio::mmio::Effect;
 use unik_host::disk::Disk;
 use unik_host::poll::{self, Watch};
+use unik_host::seccomp::{self, Kind};
 use vm_memory::GuestMemoryMmap;
 
 use super::slot::{Bell, Slot, Window};
@@ -161,7 +162,12 @@ pub fn attach(
         let (window, mem) = (Arc::clone(&window), mem.clone());
         let name = std::thread::Builder::new().name("unik-disk".into());
         name.stack_size(64 << 10)
-            .spawn(move || window.serve(&mem))
+            // What cannot be confined does not serve; the event loop says why.
+            .spawn(move || {
+                if seccomp::enter(Kind::Worker).is_ok() {
+                    window.serve(&mem);
+                }
+            })
             .map_err(Error::host("start a thread"))?;
     }
     Ok(())

@@ -23,6 +23,7 @@ use unik_abi::layout;
 use unik_devices::rng::Rng;
 use unik_host::kvm::{self, Vm};
 use unik_host::memory::GuestRam;
+use unik_host::seccomp::{self, Kind};
 use unik_host::vcpu::Vcpu;
 
 use crate::error::Error;
@@ -173,6 +174,13 @@ pub fn reserve(memory: u64) -> Result<GuestRam, Error> {
 /// Why a machine cannot exist here, if so: opens `/dev/kvm` and starts asking what it supports.
 pub fn prepare() -> Result<FirstVcpu, Error> {
     FirstVcpu::spawn(Arc::new(kvm::open()?))
+}
+
+/// Confines this thread to the system calls that such a thread needs.
+pub fn confine(kind: Kind) -> Result<(), Error> {
+    seccomp::enter(kind).map_err(Error::host(
+        "confine the monitor (seccomp; --no-seccomp runs without)",
+    ))
 }
 
 /// Locks; a value whose thread panicked is still worth having: all of them are plain data.

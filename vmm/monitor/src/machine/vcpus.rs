@@ -15,11 +15,12 @@ use unik_host::cpuid::{self, Policy};
 use unik_host::exit::{Exit, InternalError};
 use unik_host::kick::Kicker;
 use unik_host::kvm::{Kvm, KvmError, Vm};
+use unik_host::seccomp::Kind;
 use unik_host::signals;
 use unik_host::vcpu::{LongStart, Registers, Vcpu};
 
 use super::bus::{Bus, Exits};
-use super::lock;
+use super::{confine, lock};
 use crate::error::Error;
 use crate::handover::Placed;
 
@@ -42,7 +43,7 @@ pub enum Ending {
     /// Every vCPU stopped running without a reason that anybody saw.
     Vanished,
     /// The host failed.
-    Host(KvmError),
+    Host(Error),
 }
 
 impl Ending {
@@ -256,12 +257,16 @@ fn first(
         Ok(offered) => shared.get_or_init(|| Some(Policy::new(&offered, cpuid::this_processor))),
         Err(error) => {
             shared.get_or_init(|| None);
-            return Some(Ending::Host(error));
+            return Some(Ending::Host(error.into()));
         }
     };
     let policy = policy.as_ref()?;
     let adopted = adopted.recv().ok()?;
     if let Err(error) = adopted.set_features(policy) {
+        return Some(Ending::Host(error.into()));
+    }
+    // While memory is being filled elsewhere: it takes as long as some hundred thousand instructions.
+    if let Err(error) = confine(Kind::Vcpu) {
         return Some(Ending::Host(error));
     }
     let Go { entry, bus } = word.recv().ok()?;
@@ -284,7 +289,7 @@ fn first(
     };
     match entered {
         Ok(()) => run(adopted, &bus),
-        Err(error) => Some(Ending::Host(error)),
+        Err(error) => Some(Ending::Host(error.into())),
     }
 }
 
@@ -306,7 +311,8 @@ impl Running {
         let (bus, outcome) = (Arc::clone(&self.bus), Arc::clone(&self.outcome));
         let thread = thread(id, move || {
             let Some(policy) = policy.wait() else { return };
-            let ending = match adopted.set_features(policy) {
+            let ready = adopted.set_features(policy).map_err(Error::from);
+            let ending = match ready.and_then(|()| confine(Kind::Vcpu)) {
                 Ok(()) => run(adopted, &bus),
                 Err(error) => Some(Ending::Host(error)),
             };
@@ -377,7 +383,7 @@ fn run(adopted: Adopted, bus: &Bus) -> Option<Ending> {
             Ok(Exit::InternalError(error)) => CrashCause::Internal(error),
             Ok(Exit::FailEntry(reason)) => CrashCause::Entry(reason),
             Ok(Exit::Unexpected(number)) => CrashCause::Unexpected(number),
-            Err(error) => return Some(Ending::Host(error)),
+            Err(error) => return Some(Ending::Host(error.into())),
         };
         let registers = Box::new(vcpu.registers());
         return Some(Ending::Crash {

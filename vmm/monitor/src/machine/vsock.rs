@@ -16,6 +16,7 @@ use unik_devices::vsock::connection::Interest;
 use unik_devices::vsock::packet::Id;
 use unik_devices::vsock::{Host, RECEIVE, Stream, TRANSMIT, Vsock};
 use unik_host::poll::{self, Watch};
+use unik_host::seccomp::{self, Kind};
 
 use super::Machine;
 use super::slot::{Bell, Slot, Window};
@@ -116,7 +117,12 @@ pub fn attach(machine: &mut Machine, socket: &Socket, cid: u32) -> Result<(), Er
     let listener = socket.listener().map_err(Error::host("use a socket"))?;
     let name = std::thread::Builder::new().name("unik-vsock".into());
     name.stack_size(64 << 10)
-        .spawn(move || Switchboard::new(window, listener).run())
+        // What cannot be confined does not serve; the event loop says why.
+        .spawn(move || {
+            if seccomp::enter(Kind::Network).is_ok() {
+                Switchboard::new(window, listener).run();
+            }
+        })
         .map_err(Error::host("start a thread"))?;
     Ok(())
 }

@@ -21,6 +21,7 @@ use unik_devices::net::{Counts, Net, Offloads, RECEIVE, Settings, TRANSMIT, Traf
 use unik_devices::virtio::mmio::Effect;
 use unik_host::EventFd;
 use unik_host::poll::{self, Watch};
+use unik_host::seccomp::{self, Kind};
 use vm_memory::GuestMemoryMmap;
 
 use super::Machine;
@@ -185,7 +186,10 @@ fn start(window: Arc<NetWindow>, carrier: Box<dyn Carrier>) -> Result<Running, E
                 kicks: 0,
                 sleeps: 0,
             };
-            worker.serve(&ours);
+            // What cannot be confined does not serve; the event loop says why.
+            if seccomp::enter(Kind::Network).is_ok() {
+                worker.serve(&ours);
+            }
             Tally {
                 counts: window.slot.with(|device, _| device.device().counts()),
                 kicks: worker.kicks,
