@@ -41,7 +41,7 @@ pub(crate) const ORPHAN_TIME: u64 = 60_000_000_000;
 const NEIGHBOUR_TIME: u64 = 3_000_000_000;
 
 /// Bytes of buffers kept for the next connections.
-const SPARE_BYTES: usize = 2 << 20;
+const SPARE_BYTES: usize = 8 << 20;
 
 /// Packets with so many bytes are acknowledged at once, smaller ones with the answer that usually follows.
 pub(crate) const BULK: usize = 4096;
@@ -202,7 +202,7 @@ impl Stack {
     fn buffer_sizes(&self, sock: usize) -> (usize, usize) {
         let options = &self.sockets[sock].options;
         let left = self.limits.tcp_pool.saturating_sub(self.pool_used);
-        let share = (self.limits.tcp_floor + left / 16).min(self.limits.tcp_default) / 2;
+        let share = (self.limits.tcp_floor + left / 32).min(self.limits.tcp_default) / 2;
         let room = left / 2 + self.limits.tcp_floor / 2;
         let size = |asked: Option<usize>| asked.map_or(share, |bytes| bytes.min(room)).max(2048);
         (size(options.receive_buffer), size(options.send_buffer))

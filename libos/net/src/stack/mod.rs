@@ -51,8 +51,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             tcp_floor: 32 << 10,
-            tcp_default: 256 << 10,
-            tcp_pool: 32 << 20,
+            tcp_default: 512 << 10,
+            tcp_pool: 64 << 20,
             tcp_connections: 16_384,
         }
     }
