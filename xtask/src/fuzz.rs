@@ -24,6 +24,10 @@ const RUSTFLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanit
 /// Targets that open sockets: they run in a network of their own.
 const ISOLATED: [&str; 1] = ["usernet"];
 
+/// The longest input that a corpus takes, and how many are tried.
+const LONGEST: u64 = 4096;
+const TRIED: usize = 64;
+
 /// How long building may take.
 const BUILD: Duration = Duration::from_secs(900);
 
@@ -171,6 +175,8 @@ impl Target {
         let crashes = place()?.join("crashes");
         std::fs::create_dir_all(&crashes)?;
         let prefix = format!("{}/{}-", crashes.display(), self.name);
+        // A backtrace takes more memory than a target may have.
+        command.env("RUST_BACKTRACE", "0");
         command.args(["-rss_limit_mb=1024", "-timeout=20", "-verbosity=0"]);
         command.arg(format!("-max_total_time={seconds}"));
         command.arg(format!("-artifact_prefix={prefix}"));
@@ -200,7 +206,7 @@ impl Target {
         number.with_context(|| format!("{} does not say what it reached: {text}", self.name))
     }
 
-    /// Takes those inputs over into the corpus that reach an edge which it does not, the longest first: they reach most at once.
+    /// Takes those inputs over into the corpus that reach an edge which it does not: of the longest, which reach most at once.
     fn keep(&self) -> Result<()> {
         let corpus = self.corpus();
         let mut inputs = Vec::new();
@@ -211,7 +217,8 @@ impl Target {
         inputs.sort();
         let mut reached = self.edges(&corpus)?;
         let mut kept = 0;
-        for (_, input) in inputs.iter().rev().filter(|(len, _)| *len <= 4096) {
+        let longest = inputs.iter().rev().filter(|(len, _)| *len <= LONGEST);
+        for (_, input) in longest.take(TRIED) {
             let name = input.file_name().context("an input without a name")?;
             let copy = corpus.join(name);
             std::fs::copy(input, &copy)?;

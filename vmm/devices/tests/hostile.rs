@@ -1,12 +1,15 @@
 //! Every device against random descriptor tables: it never panics, never allocates more than a bound, and never touches memory that
 //! the driver did not give it: only used rings and writable buffers change, and what is handed out lies in guest RAM.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
 use cap::Cap;
 use proptest::prelude::*;
+use unik_devices::balloon::{self, Balloon};
 use unik_devices::block::{Block, Geometry, Outcome, Request, SECTOR};
 use unik_devices::console::{BATCH, Console};
 use unik_devices::net::{Header, LONGEST, Net, Offloads, Settings};
@@ -173,6 +176,15 @@ fn card(all: bool) -> Net {
     })
 }
 
+/// Counts how often a balloon's driver makes it do something.
+struct Taker(Rc<Cell<usize>>);
+
+impl balloon::Host for Taker {
+    fn take(&mut self, _: &GuestMemoryMmap, _: GuestAddress, _: u64) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
 /// A host's end that takes and gives a little at a time, then waits.
 struct Peer(usize);
 
@@ -293,6 +305,21 @@ proptest! {
                     traffic.incoming.put(Header::default(), &[0xc7; 3000][..len]);
                 }
             });
+        })?;
+    }
+
+    #[test]
+    fn balloon(script in scripts()) {
+        let _alone = alone();
+        let taken = Rc::new(Cell::new(0));
+        watch(Balloon::new(Taker(taken.clone())), &script, 2 * MOST, |mmio, mem, what| {
+            taken.set(0);
+            mmio.set_target(what[0].into());
+            if what[1] & 1 != 0 {
+                mmio.ask_statistics(mem);
+            }
+            mmio.serve(mem);
+            assert!(taken.get() <= 2 * 64 * 1024, "the host is kept busy");
         })?;
     }
 

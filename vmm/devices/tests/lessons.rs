@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 
+use unik_devices::balloon::{self, Balloon};
 use unik_devices::block::{Block, Geometry, Outcome, SECTOR};
 use unik_devices::console::{self, Console};
 use unik_devices::net::{Header, Net, Offloads, Settings};
@@ -258,4 +259,20 @@ fn buffers_that_are_offered_twice_put_a_card_out_of_service() {
         mmio.exchange(&mem, |t| t.incoming.ready());
     }
     assert!(!mmio.live());
+}
+
+/// A balloon's list of a billion pages kept the host busy for hours, and nothing could end it.
+#[test]
+fn a_list_of_more_pages_than_drivers_send_is_refused() {
+    struct Nobody;
+    impl balloon::Host for Nobody {
+        fn take(&mut self, _: &GuestMemoryMmap, _: GuestAddress, _: u64) {}
+    }
+    for (len, taken) in [(4096, true), (4100, false), (1 << 18, false)] {
+        let (mut mmio, mem) = up(Balloon::new(Nobody), false);
+        let mut driver = Driver::new(&mem, 0);
+        driver.chain(&[(DATA, len, false)]);
+        assert!(!mmio.serve(&mem));
+        assert_eq!((mmio.live(), driver.used().is_some()), (taken, taken));
+    }
 }

@@ -33,7 +33,7 @@ pub const STATISTIC_NAMES: [&str; STATISTICS] = [
 /// Bytes of one statistic: a tag and a value.
 const ENTRY: usize = 10;
 
-/// Most page numbers that are read at once.
+/// Most page numbers in one chain; Linux sends 256. With more, a guest could keep its host busy for hours.
 const NUMBERS: usize = 1024;
 
 /// Most chains served for one ring of the bell, so that a guest cannot keep its host busy.
@@ -50,7 +50,7 @@ mod feature {
 
 /// Who takes memory.
 pub trait Host {
-    /// The guest does not need these bytes of its RAM until it next writes to them.
+    /// The guest does not need these bytes until it next writes to them, as far as they are whole pages of its RAM: it may have said anything.
     fn take(&mut self, mem: &GuestMemoryMmap, start: GuestAddress, len: u64);
 }
 
@@ -230,23 +230,22 @@ impl<H: Host> Balloon<H> {
 
     /// Page numbers; neighbours are given to the host together.
     fn inflate(&mut self, mut chain: Chain, mem: &GuestMemoryMmap) -> Result<(), Broken> {
-        let mut left: u64 = chain.readable.iter().map(|s| u64::from(s.len())).sum();
+        let len: u64 = chain.readable.iter().map(|s| u64::from(s.len())).sum();
+        if len > 4 * NUMBERS as u64 {
+            return Err(Broken);
+        }
         let mut run: Option<(u64, u64)> = None;
-        while left >= 4 {
-            let now = left.min(4 * NUMBERS as u64) / 4 * 4;
-            for number in take_bytes(&mut chain.readable, mem, now as usize)?.chunks_exact(4) {
-                let number = u32::from_le_bytes(number.try_into().map_err(|_| Broken)?);
-                let start = u64::from(number) * PAGE;
-                run = match run {
-                    Some((first, end)) if end == start => Some((first, end + PAGE)),
-                    Some((first, end)) if start + PAGE == first => Some((start, end)),
-                    other => {
-                        self.give(other, mem);
-                        Some((start, start + PAGE))
-                    }
-                };
-            }
-            left -= now;
+        let numbers = take_bytes(&mut chain.readable, mem, len as usize / 4 * 4)?;
+        for number in numbers.as_chunks::<4>().0 {
+            let start = u64::from(u32::from_le_bytes(*number)) * PAGE;
+            run = match run {
+                Some((first, end)) if end == start => Some((first, end + PAGE)),
+                Some((first, end)) if start + PAGE == first => Some((start, end)),
+                other => {
+                    self.give(other, mem);
+                    Some((start, start + PAGE))
+                }
+            };
         }
         self.give(run, mem);
         Ok(())
