@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that must hold, in one command, with a closing line of counts.
 
 use crate::tally::Tally;
-use crate::{e2e, fuzz, layers, sh, tidy};
+use crate::{e2e, fuzz, lab, layers, sh, tidy};
 use anyhow::{Result, ensure};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -55,6 +55,7 @@ pub fn ci(args: &Args) -> Result<()> {
             ..e2e::Args::default()
         };
         steps.push(("end to end", Box::new(move || e2e::e2e(&e2e_args))));
+        steps.push(("laboratory", Box::new(lab::step)));
     }
     let (mut total, mut summary) = (Tally::default(), Vec::new());
     for (name, step) in &steps {

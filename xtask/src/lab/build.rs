@@ -44,6 +44,7 @@ pub fn parts(fresh: bool) -> Result<Parts> {
         debian: debian::fetch()?,
         agent: built.join("lab-agent"),
         scratch: target,
+        disk: None,
     };
     Ok(Parts {
         maker,

@@ -11,6 +11,8 @@ pub struct Test {
     pub cpus: u32,
     /// Further flags.
     pub flags: &'static [&'static str],
+    /// Further words for the kernel's command line.
+    pub words: &'static str,
     /// What happens around the guest: a shell script whose arguments are the monitor's command. Empty: nothing.
     pub around: &'static str,
     /// Gets a fresh disk, with this behind its name; it is checked afterwards.
@@ -26,6 +28,7 @@ const UP: Test = Test {
     kernel: "vmlinuz",
     cpus: 1,
     flags: &[],
+    words: "",
     around: "",
     disk: None,
     code: 0,
@@ -151,6 +154,42 @@ pub fn all() -> Vec<Test> {
         }
     }
     tests.push(Test {
+        script: "zeroes",
+        kernel: "vmlinux",
+        flags: &["--disk", "/tmp/raw"],
+        around: ZEROES,
+        // The same sum twice, bytes that nobody touched, and the space given back.
+        console: &[
+            "b2d1236c286a3c0704224fe4105eca49",
+            "0\r\n",
+            "kept 6144 KiB",
+            "zeroes ended with 0",
+        ],
+        ..UP
+    });
+    tests.push(Test {
+        script: "killed",
+        kernel: "vmlinux",
+        disk: Some(""),
+        around: KILLED,
+        console: &["nothing lost"],
+        ..UP
+    });
+    tests.push(Test {
+        kernel: "vmlinux",
+        cpus: 16,
+        console: &["guest: up, 16 cpus"],
+        ..UP
+    });
+    // No driver told of the panic: it looks like any reset.
+    tests.push(Test {
+        kernel: "vmlinux",
+        words: "rdinit=/nonexistent",
+        code: 75,
+        console: &["Kernel panic - not syncing"],
+        ..UP
+    });
+    tests.push(Test {
         script: "balloon",
         kernel: "vmlinux",
         flags: &["--control", "/tmp/control", "--memory", "256M"],
@@ -232,6 +271,27 @@ END
 udhcpd -f /tmp/udhcpd.conf & dhcp=$!
 "#
 );
+
+/// A disk without holes, some of which must be there afterwards.
+const ZEROES: &str = r#"
+tr '\0' x < /dev/zero | head -c 8388608 > /tmp/raw
+"$@"; code=$?
+echo "kept $(du -k /tmp/raw | cut -f1) KiB"
+exit $code
+"#;
+
+/// Kills the monitor in the middle of writes; what was flushed must be there at the next start.
+const KILLED: &str = r#"
+"$@" > /tmp/out & vm=$!
+until grep -q 'flushed 20' /tmp/out; do sleep 0.1; done
+kill -9 $vm; wait $vm
+flushed=$(grep -o 'flushed [0-9]*' /tmp/out | sed '$d' | tail -1 | cut -d' ' -f2)
+"$@" > /tmp/out; code=$?
+kept=$(sed -n 's/.*kept \([0-9]*\).*/\1/p' /tmp/out)
+echo "$flushed lines were flushed, $kept were kept"
+[ "$flushed" -ge 19 ] && [ "$kept" -ge "$flushed" ] && echo "nothing lost"
+exit $code
+"#;
 
 /// Echoes what the guest says to port 1234, and asks its port 5000.
 const VSOCK: &str = r#"

@@ -24,6 +24,7 @@ const MODULES: [&str; 7] = [
 /// The inner guest's first process: loads modules, says that it is up, runs the word after `lab.run=` on the command line.
 /// The boot timer's address is the monitor's (`unik-vmm linux --boot-timer`).
 const INIT: &str = r#"#!/bin/busybox sh
+echo "guest: init"
 /bin/busybox mkdir -p /proc /sys /dev /tmp /mnt /run
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t devtmpfs dev /dev
@@ -80,6 +81,24 @@ httpd -p 80 -h /tmp/www
 until wget -q -O /dev/null http://$router:8000/done; do sleep 0.2; done
 "#;
 
+/// The first time writes line after line, each flushed before it is told, until somebody kills the machine; the second time
+/// counts the lines.
+const KILLED: &str = r#"
+mount -t ext4 /dev/vda /mnt
+if [ -e /mnt/log ]; then
+  echo "guest: kept $(wc -l < /mnt/log)"
+  umount /mnt
+  exit
+fi
+i=0
+while true; do
+  i=$((i + 1))
+  echo "line $i" >> /mnt/log
+  sync /mnt/log
+  echo "guest: flushed $i"
+done
+"#;
+
 /// Scripts that run inside the inner guest.
 pub const TESTS: &[(&str, &str)] = &[
     ("nothing", ""),
@@ -97,7 +116,17 @@ pub const TESTS: &[(&str, &str)] = &[
         "vsock",
         "set -e\nlab-probe vsock-echo 5000 2 & echo=$!\nlab-probe vsock-ask 1234 1000001\nwait $echo",
     ),
+    ("sleep", "echo 'guest: sleeping'\nsleep 1000"),
+    (
+        "io",
+        "lab-probe read random /dev/vda 4096 8 4000\nlab-probe read sequential /dev/vda 131072 4 1024",
+    ),
     ("balloon", BALLOON),
+    ("killed", KILLED),
+    (
+        "zeroes",
+        "set -e\nq=/sys/block/vda/queue\n[ $(cat $q/write_zeroes_max_bytes) -gt 0 ] && [ $(cat $q/discard_max_bytes) -gt 0 ]\nlab-probe zero /dev/vda 1048576 2097152\nblkdiscard -o 4194304 -l 2097152 /dev/vda\nsync\ndd if=/dev/vda bs=1M skip=1 count=2 2>/dev/null | md5sum\ndd if=/dev/zero bs=1M count=2 2>/dev/null | md5sum\ndd if=/dev/vda bs=1M skip=3 count=1 2>/dev/null | tr -d x | wc -c",
+    ),
     ("net", NET),
     (
         "read-only",

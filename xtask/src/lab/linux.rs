@@ -14,17 +14,18 @@ use tempfile::TempDir;
 impl Test {
     fn title(&self) -> String {
         format!(
-            "linux/{} {} {} cpu {}",
+            "linux/{} {} {} cpu {} {}",
             self.script,
             self.kernel,
             self.cpus,
-            self.flags.join(" ")
+            self.flags.join(" "),
+            self.words
         )
     }
 
     fn run(&self, lab: &Laboratory) -> Result<(Done, Result<(), String>)> {
         let (kernel, cpus) = (format!("/lab/{}", self.kernel), self.cpus.to_string());
-        let cmdline = format!("console=ttyS0 quiet lab.run={}", self.script);
+        let cmdline = format!("console=ttyS0 quiet lab.run={} {}", self.script, self.words);
         let mut words = vec![
             MONITOR,
             "linux",

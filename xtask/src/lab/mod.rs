@@ -4,6 +4,7 @@
 //! `/dev/kvm` to our monitor.
 //!
 //! - [`debian`]: the packages it needs. [`modules`], [`cpio`]: kernel modules and RAM disks.
+//! - [`full`]: a whole Debian.
 //! - [`outer`]: the machine. [`unikernels`]: the tests of images in it. [`linux`], [`cases`] and [`guest`]: stock Linux guests
 //!   in it.
 
@@ -11,6 +12,7 @@ pub mod build;
 pub mod cases;
 pub mod cpio;
 pub mod debian;
+pub mod full;
 pub mod guest;
 pub mod linux;
 pub mod modules;
@@ -18,7 +20,9 @@ pub mod outer;
 pub mod unikernels;
 
 use crate::sh;
-use anyhow::{Context, Result, bail};
+use crate::tally::Tally;
+use anyhow::{Context, Result, bail, ensure};
+use build::Parts;
 use lab_agent::{Done, Job};
 use outer::{Laboratory, Maker, Payload, Size};
 use std::io::Write;
@@ -39,6 +43,9 @@ pub struct Args {
     /// Use the programs of the last build
     #[arg(long, global = true)]
     no_build: bool,
+    /// The long test instead: a Debian root made by debootstrap, to its login prompt
+    #[arg(long)]
+    full: bool,
     /// A prompt inside instead of tests
     #[arg(long)]
     shell: bool,
@@ -118,12 +125,43 @@ pub fn lab(args: &Args) -> Result<()> {
             run_image(&parts.maker, base, run)
         }
         Some(Command::Exec { .. }) => Ok(()),
-        None => {
-            let mut tally = linux::tests(&parts, &args.filter)?;
-            tally.add(unikernels::tests(&parts, &args.filter)?);
-            tally.verdict()
-        }
+        None if args.full => full::test(&parts)?.verdict(),
+        None => tests(&parts, &args.filter)?.verdict(),
     }
+}
+
+fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
+    let mut tally = linux::tests(parts, filter)?;
+    tally.add(unikernels::tests(parts, filter)?);
+    Ok(tally)
+}
+
+/// All tests, as a step of a longer run: skipped, loudly, where QEMU or Debian's packages cannot be had.
+pub fn step() -> Result<Tally> {
+    if let Err(error) = available() {
+        anstream::eprintln!(
+            "{}SKIPPED{:#} the laboratory: {error:#}",
+            sh::FAIL,
+            sh::FAIL
+        );
+        return Ok(Tally {
+            skipped: 1,
+            ..Tally::default()
+        });
+    }
+    tests(&build::parts(true)?, &[])
+}
+
+fn available() -> Result<()> {
+    ensure!(
+        sh::found("qemu-system-x86_64"),
+        "there is no QEMU (apt-get install --no-install-recommends qemu-system-x86)"
+    );
+    ensure!(
+        sh::found("apt-get") && sh::found("dpkg-deb"),
+        "this is no Debian: its kernel comes by apt"
+    );
+    debian::fetch().map(|_| ())
 }
 
 fn name(file: &Path) -> Result<String> {

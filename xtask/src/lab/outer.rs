@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Modules of the outer kernel.
-const MODULES: [&str; 5] = [
+const MODULES: [&str; 6] = [
     "virtio-mmio",
+    "virtio-blk",
     "virtio-console",
     "kvm-amd",
     "tun",
@@ -103,6 +104,8 @@ pub struct Maker {
     pub agent: PathBuf,
     /// Where temporary files go.
     pub scratch: PathBuf,
+    /// A disk for the machine; what it writes there is forgotten.
+    pub disk: Option<PathBuf>,
 }
 
 impl Maker {
@@ -174,6 +177,13 @@ impl Maker {
             "console=ttyS0 tsc=reliable tsc_early_khz={} panic=-1 {words}",
             khz.trim()
         ));
+        if let Some(disk) = &self.disk {
+            let drive = format!(
+                "if=none,id=disk,format=raw,snapshot=on,file={}",
+                disk.display()
+            );
+            qemu.args(["-device", "virtio-blk-device,drive=disk", "-drive", &drive]);
+        }
         Ok(qemu)
     }
 

@@ -3,12 +3,18 @@
 //! - `vsock-echo PORT TIMES`, `unix-echo PATH TIMES`: send back what comes, one connection after the other.
 //! - `vsock-ask PORT BYTES`: asks the host's PORT for an echo. `unix-ask PATH PORT BYTES`: asks the guest's PORT through the
 //!   monitor's Unix socket, again and again until somebody answers.
+//! - `until LINE COMMAND...`: runs a command, passes its output on, and tells after what time a line began with LINE.
+//! - `read random|sequential PATH BLOCK THREADS COUNT`: reads blocks past the page cache and tells the rate.
+//! - `zero PATH OFFSET BYTES`: lets the kernel write zeroes to a disk.
 //! - `say PATH LINE`: sends a line to a Unix socket and prints the answer.
 #![forbid(unsafe_code)]
+
+mod disk;
 
 use std::io::{self, BufRead, BufReader, Error, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockListener, VsockStream};
 
@@ -34,6 +40,36 @@ fn main() -> io::Result<()> {
             ask(&stream, &stream, number(bytes)?, || {
                 stream.shutdown(Shutdown::Write)
             })
+        }
+        ["until", line, ref command @ ..] => until(line, command),
+        ["read", what, path, block, threads, count] => {
+            let read = disk::Read {
+                path,
+                block: number(block)?,
+                count: number(count)?,
+                random: what == "random",
+            };
+            let seconds = read.run(number(threads)?)?;
+            let rate = f64::from(read.count) / seconds;
+            match read.random {
+                true => println!("probe: random {rate:.1} per second"),
+                false => println!(
+                    "probe: sequential {:.1} MB/s",
+                    rate * read.block as f64 / 1e6
+                ),
+            }
+            Ok(())
+        }
+        ["zero", path, offset, bytes] => {
+            let file = std::fs::File::options().write(true).open(path)?;
+            let flags =
+                rustix::fs::FallocateFlags::ZERO_RANGE | rustix::fs::FallocateFlags::KEEP_SIZE;
+            Ok(rustix::fs::fallocate(
+                file,
+                flags,
+                number(offset)?,
+                number(bytes)?,
+            )?)
         }
         ["say", path, line] => {
             let mut stream = UnixStream::connect(path)?;
@@ -128,4 +164,42 @@ where
         start.elapsed().as_millis()
     );
     Ok(())
+}
+
+/// Runs a command until it ends; the time counts from before its start.
+fn until(line: &str, command: &[&str]) -> io::Result<()> {
+    let (program, args) = command
+        .split_first()
+        .ok_or_else(|| Error::other("no command"))?;
+    let start = Instant::now();
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut output = BufReader::new(
+        child
+            .stdout
+            .take()
+            .ok_or_else(|| Error::other("no output"))?,
+    );
+    let (mut text, mut seen) = (Vec::new(), None);
+    while output.read_until(b'\n', &mut text)? > 0 {
+        if seen.is_none() && text.starts_with(line.as_bytes()) {
+            seen = Some(start.elapsed());
+        }
+        io::stdout().write_all(&text)?;
+        text.clear();
+    }
+    if let Some(time) = seen {
+        println!(
+            "probe: the line came after {:.1} ms",
+            time.as_secs_f64() * 1000.0
+        );
+    }
+    let status = child.wait()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Error::other(format!("the command ended with {status}"))),
+    }
 }
