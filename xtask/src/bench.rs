@@ -2,6 +2,7 @@
 //!
 //! Medians of 20 unless told otherwise. [`Figure`] is a line of the table; [`measure`] takes the numbers. `bench net` has a table of its own ([`net`]).
 
+mod linux;
 mod measure;
 mod net;
 
@@ -33,6 +34,8 @@ pub struct Args {
 enum What {
     /// The network
     Net(net::Args),
+    /// A stock Linux guest, in the laboratory
+    Linux(linux::Args),
 }
 
 /// One line.
@@ -67,8 +70,10 @@ fn figure(
 
 /// Measures everything and prints it.
 pub fn bench(args: &Args) -> Result<()> {
-    if let Some(What::Net(args)) = &args.what {
-        return net::bench(args);
+    match &args.what {
+        Some(What::Net(args)) => return net::bench(args),
+        Some(What::Linux(linux)) => return print(&linux::figures(linux)?, args.json),
+        None => {}
     }
     let tools = Tools::build(true)?;
     let subjects = subject::examples(&tools)?;
