@@ -127,11 +127,26 @@ impl FrameAllocator {
 
     /// `count` contiguous frames inside one chunk (`count` at most [`CHUNK_FRAMES`]); zeroed only if all of them are.
     pub fn alloc_contiguous(&mut self, count: usize) -> Option<Frame> {
+        let mut zeroed = true;
+        let paddr = self.alloc_run(count, |_, _| zeroed = false)?;
+        Some(Frame { paddr, zeroed })
+    }
+
+    /// The address of `count` contiguous frames, as [`Self::alloc_contiguous`]; `clear` hears of each piece among them that may hold other bytes
+    /// than zeros: address and length.
+    pub fn alloc_run(&mut self, count: usize, mut clear: impl FnMut(u64, usize)) -> Option<u64> {
+        let mut look = |frame: Frame, frames: usize| {
+            if !frame.zeroed {
+                clear(frame.paddr, frames * FRAME_SIZE as usize);
+            }
+        };
         if count == 0 || count > CHUNK_FRAMES {
             return None;
         }
         if count == CHUNK_FRAMES {
-            return self.alloc_chunk();
+            let chunk = self.alloc_chunk()?;
+            look(chunk, CHUNK_FRAMES);
+            return Some(chunk.paddr);
         }
         let partial = (0..self.partial.len()).rev().find_map(|at| {
             let index = self.partial[at] as usize;
@@ -141,14 +156,10 @@ impl FrameAllocator {
             Some(found) => found,
             None => (self.break_chunk()?, 0),
         };
-        let mut zeroed = true;
         for frame in at..at + count {
-            zeroed &= self.take(index, frame).zeroed;
+            look(self.take(index, frame), 1);
         }
-        Some(Frame {
-            paddr: Self::address(index, at),
-            zeroed,
-        })
+        Some(Self::address(index, at))
     }
 
     /// A whole, aligned 2 MiB chunk.
