@@ -76,8 +76,55 @@ fn shrinking() {
     close(fd);
 }
 
+/// Threads in a ring map memory, fill it, and hand it to the next, which checks and unmaps it: whoever gets the same addresses again
+/// must see zeros first, and never what an earlier mapping held.
+fn handed_around() {
+    const THREADS: usize = 4;
+    const ROUNDS: usize = 100;
+    let both = libc::PROT_READ | libc::PROT_WRITE;
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..THREADS)
+        .map(|_| std::sync::mpsc::sync_channel::<(usize, usize, u8)>(2))
+        .unzip();
+    let wrong: usize = std::thread::scope(|scope| {
+        let work = |(n, receiver): (usize, std::sync::mpsc::Receiver<_>)| {
+            let next = senders[(n + 1) % THREADS].clone();
+            scope.spawn(move || {
+                let mut wrong = 0;
+                for round in 0..ROUNDS {
+                    let len = PAGE << ((round + n) % 9);
+                    let address = map(-1, len, both, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+                    let mark = (round * THREADS + n) as u8 | 1;
+                    for at in (0..len).step_by(PAGE / 2) {
+                        // SAFETY: inside the mapping just made.
+                        unsafe {
+                            wrong += usize::from(address.add(at).read_volatile() != 0);
+                            address.add(at).write_volatile(mark);
+                        }
+                    }
+                    let _ = next.send((address as usize, len, mark));
+                    let (address, len, mark) = receiver.recv().unwrap_or((0, 0, 0));
+                    for at in (0..len).step_by(PAGE / 2) {
+                        // SAFETY: a mapping that another thread made and gave away.
+                        wrong += usize::from(
+                            unsafe { (address as *const u8).add(at).read_volatile() } != mark,
+                        );
+                    }
+                    // SAFETY: nobody else has this mapping any more.
+                    unsafe { libc::munmap(address as *mut libc::c_void, len) };
+                }
+                wrong
+            })
+        };
+        let threads: Vec<_> = receivers.into_iter().enumerate().map(work).collect();
+        let join = |t: std::thread::ScopedJoinHandle<'_, usize>| t.join().unwrap_or(usize::MAX);
+        threads.into_iter().map(join).fold(0, usize::saturating_add)
+    });
+    println!("handed around with {wrong} wrong bytes");
+}
+
 /// All of it.
 pub fn run() {
+    handed_around();
     shrinking();
     let both = libc::PROT_READ | libc::PROT_WRITE;
     put("mapped", &vec![b'a'; 3 * PAGE - 100]);
