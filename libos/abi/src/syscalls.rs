@@ -208,7 +208,7 @@ macro_rules! for_each_syscall {
             150 munlock(addr: ptr, len: n) full "";
             151 mlockall(flags: hex) partial "memory is never paged out";
             152 munlockall() full "";
-            157 prctl(option: n, a: hex, b: hex, c: hex, d: hex) partial "PR_SET_NAME, PR_GET_NAME, PR_SET_VMA, PR_SET_DUMPABLE, PR_GET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, PR_SET_TIMERSLACK and their readers";
+            157 prctl(option: n, a: hex, b: hex, c: hex, d: hex) partial "PR_SET_NAME, PR_GET_NAME, PR_SET_VMA, PR_SET_DUMPABLE, PR_GET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, PR_SET_TIMERSLACK, PR_SET_KEEPCAPS, PR_SET_THP_DISABLE, PR_SET_CHILD_SUBREAPER and their readers";
             158 arch_prctl(code: hex, addr: ptr) partial "ARCH_SET_FS, ARCH_GET_FS; gs belongs to the library OS";
             160 setrlimit(resource: n, limit: ptr) partial "RLIMIT_NOFILE has effect";
             161 chroot(path: path) full "";
@@ -284,7 +284,7 @@ macro_rules! for_each_syscall {
             275 splice(in: fd, in_offset: ptr, out: fd, out_offset: ptr, len: n, flags: hex) partial "answers EINVAL: callers fall back to read and write";
             276 tee(in: fd, out: fd, len: n, flags: hex) partial "answers EINVAL";
             277 sync_file_range(fd: fd, offset: n, len: n, flags: hex) full "";
-            278 vmsplice(fd: fd, iov: ptr, count: n, flags: hex) absent "files are being joined";
+            278 vmsplice(fd: fd, iov: ptr, count: n, flags: hex) absent "";
             280 utimensat(dir: fd, path: path, times: ptr, flags: hex) full "";
             281 epoll_pwait(fd: fd, events: out, max: n, timeout: n, mask: ptr, size: n) full "";
             282 signalfd(fd: fd, mask: ptr, size: n) full "";

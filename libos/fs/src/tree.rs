@@ -135,11 +135,12 @@ fn fill_etc(etc: &Node, plan: &Plan) {
         b"\n",
     ]
     .concat();
-    let files: [(&[u8], &[u8]); 6] = [
+    let files: [(&[u8], &[u8]); 7] = [
         (b"hostname", &[host, b"\n"].concat()),
         (b"hosts", &hosts),
         (b"passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
         (b"group", b"root:x:0:\nnogroup:x:65534:\n"),
+        (b"os-release", OS_RELEASE),
         (b"nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n"),
         (b"localtime", &localtime(&plan.zone)),
     ];
@@ -157,6 +158,16 @@ fn localtime(zone: &[u8]) -> Vec<u8> {
     let fits = !zone.is_empty() && zone.iter().all(|byte| byte.is_ascii_graphic());
     [TZIF, TZIF, b"\n", if fits { zone } else { b"UTC0" }, b"\n"].concat()
 }
+
+/// os-release(5).
+const OS_RELEASE: &[u8] = concat!(
+    "NAME=\"Unik\"\nID=unik\nPRETTY_NAME=\"Unik ",
+    env!("CARGO_PKG_VERSION"),
+    "\"\nVERSION_ID=\"",
+    env!("CARGO_PKG_VERSION"),
+    "\"\n"
+)
+.as_bytes();
 
 /// A TZif header and data block: one type of local time, UTC.
 const TZIF: &[u8] = b"TZif2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x04\0\0\0\0\0\0UTC\0";

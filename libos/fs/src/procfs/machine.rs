@@ -174,6 +174,10 @@ pub fn cpuinfo(fs: &ProcFs, _: u32) -> Text {
     let (physical, linear) = cpu.address_bits;
     let mhz = format!("{}.{:03}", cpu.khz / 1000, cpu.khz % 1000);
     let bogomips = format!("{}.{:02}", cpu.khz / 500, cpu.khz / 5 % 100);
+    let name = match cpu.model_name.as_str() {
+        "" => "unknown", // as Linux says it
+        name => name,
+    };
     let mut text = String::new();
     for n in 0..count {
         text += &format!(
@@ -181,7 +185,7 @@ pub fn cpuinfo(fs: &ProcFs, _: u32) -> Text {
              cpu MHz\t\t: {mhz}\nphysical id\t: 0\nsiblings\t: {count}\ncore id\t\t: {n}\ncpu cores\t: {count}\napicid\t\t: {n}\n\
              initial apicid\t: {n}\nfpu\t\t: yes\nfpu_exception\t: yes\nwp\t\t: yes\nflags\t\t: {}\nbugs\t\t:\nbogomips\t: {bogomips}\n\
              clflush size\t: {}\ncache_alignment\t: 64\naddress sizes\t: {physical} bits physical, {linear} bits virtual\npower management:\n\n",
-            cpu.vendor, cpu.model_name, cpu.flags, cpu.line
+            cpu.vendor, name, cpu.flags, cpu.line
         );
     }
     Ok(text.into_bytes())
@@ -214,7 +218,15 @@ pub fn meminfo(fs: &ProcFs, _: u32) -> Text {
         ("AnonPages", anonymous),
         ("Mapped", process.file),
         ("Shmem", memory.shared),
+        ("KReclaimable", 0),
+        ("Slab", 0),
+        ("SReclaimable", 0),
+        ("SUnreclaim", 0),
+        ("KernelStack", 0),
         ("PageTables", process.tables),
+        ("NFS_Unstable", 0),
+        ("Bounce", 0),
+        ("WritebackTmp", 0),
         ("CommitLimit", memory.total / 2),
         ("Committed_AS", process.size),
         ("VmallocTotal", 34_359_738_367 << 10),

@@ -179,7 +179,10 @@ pub fn prctl(option: u64, a: u64, b: u64, _c: u64, _d: u64) -> Result<u64> {
         pr::PR_SET_TIMERSLACK => Ok(0),
         pr::PR_GET_TIMERSLACK => Ok(1),
         pr::PR_SET_VMA => Ok(0),
-        pr::PR_SET_KEEPCAPS if a <= 1 => Ok(0),
+        pr::PR_SET_KEEPCAPS | pr::PR_SET_THP_DISABLE if a <= 1 => Ok(0),
+        pr::PR_GET_KEEPCAPS | pr::PR_GET_THP_DISABLE => Ok(0),
+        pr::PR_SET_CHILD_SUBREAPER => Ok(0),
+        pr::PR_GET_CHILD_SUBREAPER => user::put(a, 0u32).map(|()| 0),
         pr::PR_CAPBSET_READ => {
             let _ = b;
             Ok(1)
