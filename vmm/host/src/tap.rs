@@ -51,6 +51,7 @@ pub enum TapError {
 pub struct Tap {
     file: File,
     mtu: u16,
+    mac: [u8; 6],
 }
 
 impl Tap {
@@ -76,16 +77,22 @@ impl Tap {
             .open("/dev/net/tun")
             .map_err(host)?;
         attach(&file, name).map_err(host)?;
-        let mtu = std::fs::read_to_string(folder.join("mtu")).unwrap_or_default();
+        let read = |what| std::fs::read_to_string(folder.join(what)).unwrap_or_default();
         Ok(Self {
             file,
-            mtu: mtu.trim().parse().unwrap_or(1500),
+            mtu: read("mtu").trim().parse().unwrap_or(1500),
+            mac: peer_mac(read("address").trim()),
         })
     }
 
     /// Bytes of the longest IP packet.
     pub fn mtu(&self) -> u16 {
         self.mtu
+    }
+
+    /// An address for the guest: the same each time, so that neighbours who remember it need not ask again, and nobody else's.
+    pub fn peer_mac(&self) -> [u8; 6] {
+        self.mac
     }
 
     /// Says what the guest takes undone: checksums, and TCP segments of up to 64 KiB over IPv4 and IPv6.
@@ -170,6 +177,17 @@ fn attach(file: &File, name: &str) -> io::Result<()> {
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const len) })
 }
 
+/// The host's own end, but for one bit; marked as an address that anybody may choose.
+fn peer_mac(own: &str) -> [u8; 6] {
+    let mut mac = [0; 6];
+    for (byte, text) in mac.iter_mut().zip(own.split(':')) {
+        *byte = u8::from_str_radix(text, 16).unwrap_or(0);
+    }
+    mac[0] = mac[0] & 0xfc | 2;
+    mac[5] ^= 1;
+    mac
+}
+
 fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 {
         Err(io::Error::last_os_error())
@@ -205,5 +223,14 @@ mod tests {
             );
         }
         assert!(Tap::open("lo").is_err());
+    }
+
+    #[test]
+    fn the_guest_has_an_address_beside_the_hosts() {
+        assert_eq!(
+            peer_mac("62:74:ae:8e:4a:cf"),
+            [0x62, 0x74, 0xae, 0x8e, 0x4a, 0xce]
+        );
+        assert_eq!(peer_mac(""), [2, 0, 0, 0, 0, 1]);
     }
 }

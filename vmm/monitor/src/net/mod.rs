@@ -141,7 +141,7 @@ pub enum Backend {
 pub struct Card {
     /// What carries its frames.
     pub backend: Backend,
-    /// Its address, `None`: a random one.
+    /// Its address; `None`: what the back end chooses.
     pub mac: Option<[u8; 6]>,
     /// Bytes of the longest IP packet; `None`: what the back end has.
     pub mtu: Option<u16>,

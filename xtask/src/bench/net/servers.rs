@@ -4,7 +4,7 @@ use super::{refused, request, tap, until};
 use crate::bench::measure;
 use crate::e2e::tools::Tools;
 use crate::sh;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
@@ -78,6 +78,7 @@ impl Programs {
 #[derive(Debug)]
 pub struct Server {
     child: Child,
+    name: String,
     address: String,
     http: bool,
 }
@@ -107,7 +108,7 @@ impl Server {
             Place::Native => {
                 let address = format!("127.0.0.1:{}", free_port()?);
                 let mut native = Command::new(programs.elfs.join(name));
-                native.arg(&address);
+                native.args(["serve", &address]);
                 (native, address)
             }
             Place::Tap => {
@@ -146,6 +147,7 @@ impl Server {
             .with_context(|| format!("cannot run {command:?}"))?;
         Ok(Self {
             child,
+            name: format!("{command:?}"),
             address,
             http,
         })
@@ -165,9 +167,11 @@ impl Server {
     pub fn wait(&mut self) -> Result<()> {
         let address = self.address.parse()?;
         until(START, || {
-            if self.child.try_wait()?.is_some() {
-                bail!("the server ended at once");
-            }
+            ensure!(
+                self.child.try_wait()?.is_none(),
+                "{} ended at once",
+                self.name
+            );
             if self.http {
                 return request(&self.address).map(drop);
             }

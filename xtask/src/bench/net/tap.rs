@@ -33,9 +33,9 @@ impl Drop for Tap {
     }
 }
 
-/// The flag for our monitor and for QEMU.
+/// The flag for our monitor and for QEMU; with one address for both, which this machine remembers.
 pub fn flag() -> String {
-    format!("tap={NAME},ip={GUEST}/24,gw=10.99.7.1")
+    format!("tap={NAME},ip={GUEST}/24,gw=10.99.7.1,mac=02:00:00:00:00:07")
 }
 
 fn ip(words: &[&str]) -> Result<()> {

@@ -45,6 +45,7 @@ pub trait Carrier: Send {
 
 /// What a carrier can do.
 struct Abilities {
+    mac: [u8; 6],
     mtu: u16,
     from_driver: Offloads,
     to_driver: Offloads,
@@ -149,7 +150,7 @@ fn attach(
         Backend::Tap(name) => tap::TapCarrier::open(name, pcap.cloned())?,
     };
     let settings = Settings {
-        mac: card.mac.unwrap_or_else(random_mac),
+        mac: card.mac.unwrap_or(abilities.mac),
         mtu: card.mtu.unwrap_or(abilities.mtu),
         from_driver: abilities.from_driver,
         to_driver: abilities.to_driver,
@@ -198,14 +199,6 @@ fn start(window: Arc<NetWindow>, carrier: Box<dyn Carrier>) -> Result<Running, E
         })
         .map_err(Error::host("start a thread"))?;
     Ok(Running { stop, thread })
-}
-
-/// An address of the kind that anybody may choose.
-fn random_mac() -> [u8; 6] {
-    let mut mac = [0; 6];
-    unik_host::entropy::fill(&mut mac);
-    mac[0] = mac[0] & 0xfc | 2;
-    mac
 }
 
 struct Worker<'a> {

@@ -39,6 +39,7 @@ impl TapCarrier {
     ) -> Result<(Box<dyn Carrier>, Abilities), Error> {
         let tap = Tap::open(name).map_err(NetError::Tap)?;
         let abilities = Abilities {
+            mac: tap.peer_mac(),
             mtu: tap.mtu(),
             from_driver: ALL,
             to_driver: ALL,

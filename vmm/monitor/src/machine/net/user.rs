@@ -13,6 +13,9 @@ use super::{ALL, Abilities, Carrier};
 use crate::error::Error;
 use crate::net::NetError;
 
+/// The guest's address where nobody says otherwise: it is alone in its network.
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x15];
+
 /// A user network.
 pub struct UserCarrier {
     net: UserNet,
@@ -32,6 +35,7 @@ impl UserCarrier {
         // Every connection is a descriptor.
         unik_host::limits::raise_open_files();
         let abilities = Abilities {
+            mac: MAC,
             mtu: config.mtu,
             from_driver: ALL,
             to_driver: Offloads { tso6: false, ..ALL },
