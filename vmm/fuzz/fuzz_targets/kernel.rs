@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use libfuzzer_sys::fuzz_target;
 use unik_host::memory::GuestRam;
-use unik_monitor::loader::linux::{Kernel, Protocol, load_initrd};
+use unik_monitor::loader::linux::{Kernel, Loading, Protocol, load_initrd};
 use unik_vmm_fuzz::{bounded, ram, with_file};
 
 /// A kernel is read in pieces of a megabyte.
@@ -26,7 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
                     if !kernel.offers(protocol) {
                         continue;
                     }
-                    if let Ok(loaded) = kernel.load(ram, protocol) {
+                    if let Ok(loaded) = kernel.load(ram, protocol).and_then(Loading::finish) {
                         let _ = load_initrd(path, &loaded, ram);
                     }
                 }
