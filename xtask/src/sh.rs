@@ -213,3 +213,57 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
         }
     }
 }
+
+/// A program that runs beside others until it is stopped.
+pub struct Background {
+    child: Child,
+    stderr: mpsc::Receiver<Vec<u8>>,
+}
+
+impl Background {
+    /// Starts a program in a process group of its own and waits until it prints a line that begins with `ready`.
+    pub fn start(command: &mut Command, ready: &str, limit: Duration) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot run {command:?}"))?;
+        let (sender, lines) = mpsc::channel();
+        let stdout = child.stdout.take();
+        std::thread::spawn(move || {
+            let lines = stdout
+                .into_iter()
+                .flat_map(|out| BufReader::new(out).lines());
+            lines
+                .map_while(Result::ok)
+                .for_each(|line| _ = sender.send(line));
+        });
+        let stderr = reader(child.stderr.take(), |_| ());
+        let this = Self { child, stderr };
+        let end = Instant::now() + limit;
+        loop {
+            match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.starts_with(ready) => return Ok(this),
+                Ok(_) => {}
+                Err(error) => {
+                    let said = this.stop()?;
+                    anyhow::bail!("no line `{ready}` from the server ({error}): {said}");
+                }
+            }
+        }
+    }
+
+    /// Stops it, by force if it must be, and returns what it said on standard error.
+    pub fn stop(mut self) -> Result<String> {
+        let pid = group(&self.child)?;
+        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::TERM);
+        if wait(&mut self.child, Duration::from_secs(5))?.is_none() {
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+            self.child.wait()?;
+        }
+        let said = self.stderr.recv().unwrap_or_default();
+        Ok(String::from_utf8_lossy(&said).into_owned())
+    }
+}

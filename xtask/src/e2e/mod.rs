@@ -1,10 +1,11 @@
 //! The end-to-end tests: every example, C and Go programs, ripgrep and fd, and the test suites of well-known crates,
 //! as unikernels on every monitor, compared with native runs of the same binaries.
 //!
-//! [`case`] says what a case is, [`subject`] builds programs and images, [`run`] runs and judges, [`third_party`] has
+//! [`case`] says what a case is, [`dialogue`] what two programs say to each other, [`subject`] builds programs and images, [`run`] runs and judges, [`third_party`] has
 //! other people's programs, [`suites`] other people's tests.
 
 pub mod case;
+pub mod dialogue;
 pub mod run;
 pub mod subject;
 pub mod suites;
@@ -53,6 +54,7 @@ pub fn e2e(args: &Args) -> Result<Tally> {
             subjects.extend(third_party::subjects(&tools)?);
         }
         tally.add(run_all(&tools, &subjects, args, kvm)?);
+        tally.add(dialogue::run(&tools, &subjects, args, kvm)?);
     }
     if !args.own && !args.no_suites && kvm {
         tally.add(suites::run(&tools, args)?);

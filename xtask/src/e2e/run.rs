@@ -80,8 +80,21 @@ impl Variant {
         all
     }
 
-    fn emulated(self) -> bool {
+    /// Whether QEMU emulates the processor.
+    pub fn emulated(self) -> bool {
         self.machine == Machine::Emulated
+    }
+
+    /// `cargo unik boot` on this machine; flags, image and arguments are still to come.
+    pub fn command(self, tools: &Tools) -> Command {
+        let mut command = tools.unik(&["--quiet", "boot"]);
+        match self.machine {
+            Machine::Kvm => command.args(["--monitor", "unik"]),
+            Machine::QemuKvm => command.args(["--monitor", "qemu", "--qemu-accel", "kvm"]),
+            Machine::Emulated => command.args(["--monitor", "qemu", "--qemu-accel", "tcg"]),
+        };
+        command.args(["--cpus", &self.cpus.to_string()]);
+        command
     }
 }
 
@@ -126,23 +139,13 @@ impl Job<'_> {
     }
 
     fn command(&self, tools: &Tools) -> Command {
-        let mut command = tools.unik(&["--quiet", "boot"]);
-        match self.variant.machine {
-            Machine::Kvm => command.args(["--monitor", "unik"]),
-            Machine::QemuKvm => command.args(["--monitor", "qemu", "--qemu-accel", "kvm"]),
-            Machine::Emulated => command.args(["--monitor", "qemu", "--qemu-accel", "tcg"]),
-        };
-        command.args(["--cpus", &self.variant.cpus.to_string()]);
+        let mut command = self.variant.command(tools);
         self.case
             .env
             .iter()
             .for_each(|(name, value)| _ = command.args(["-e", &format!("{name}={value}")]));
-        command.arg(if self.variant.bound {
-            &self.subject.bound
-        } else {
-            &self.subject.unbound
-        });
         command
+            .arg(self.subject.image(self.variant))
             .arg("--")
             .args(self.case.args(self.variant.emulated()));
         command
@@ -150,13 +153,17 @@ impl Job<'_> {
 
     /// The command line for people.
     pub fn words(&self, tools: &Tools) -> String {
-        let command = self.command(tools);
-        let words = std::iter::once(command.get_program()).chain(command.get_args());
-        words
-            .map(|w| w.to_string_lossy().into_owned())
-            .collect::<Vec<_>>()
-            .join(" ")
+        words(&self.command(tools))
     }
+}
+
+/// A command line for people.
+pub fn words(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words
+        .map(|w| w.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Runs a case as a process, in a folder of its own; `None` when it has no native run.
@@ -235,7 +242,7 @@ fn normal(text: &[u8], sorted: bool) -> Vec<&[u8]> {
 }
 
 /// The first line that is not the same.
-fn difference(got: &[u8], wanted: &[u8]) -> String {
+pub fn difference(got: &[u8], wanted: &[u8]) -> String {
     let (got, wanted) = (
         String::from_utf8_lossy(got),
         String::from_utf8_lossy(wanted),

@@ -1,6 +1,8 @@
 //! Programs under test: a static ELF, its cases, and its images, bound and not.
 
 use super::case::Case;
+use super::dialogue::Dialogue;
+use super::run::Variant;
 use super::tools::Tools;
 use crate::sh;
 use anyhow::{Context, Result, ensure};
@@ -21,9 +23,20 @@ pub struct Subject {
     pub unbound: PathBuf,
     /// What to try.
     pub cases: Vec<Case>,
+    /// What to try over the network.
+    pub dialogues: Vec<Dialogue>,
 }
 
 impl Subject {
+    /// The image for a way to run it.
+    pub fn image(&self, variant: Variant) -> &Path {
+        if variant.bound {
+            &self.bound
+        } else {
+            &self.unbound
+        }
+    }
+
     /// Packs an ELF both ways. `files` are `SRC:GUESTPATH`.
     pub fn pack(
         tools: &Tools,
@@ -44,6 +57,7 @@ impl Subject {
             bound: image(""),
             unbound: image(".unbound"),
             cases,
+            dialogues: Vec::new(),
         };
         for (path, bind) in [(&subject.bound, true), (&subject.unbound, false)] {
             let mut pack = tools.unik(&["--quiet", "pack"]);
@@ -85,6 +99,7 @@ pub fn examples(tools: &Tools) -> Result<Vec<Subject>> {
             bound: tools.scratch.join("bound").join(&image),
             unbound: tools.scratch.join("unbound").join(&image),
             cases: Case::of(package)?,
+            dialogues: Dialogue::of(package)?,
             name,
         })
     };

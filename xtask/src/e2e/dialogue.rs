@@ -1,0 +1,295 @@
+//! Dialogues: a program as server and the same program as its client, one of them a unikernel and the other a process.
+//!
+//! What the client prints must be what it prints when both are processes. An example's manifest lists its dialogues:
+//!
+//! ```toml
+//! [[package.metadata.dialogue]]
+//! name = "greeting"                       # of the dialogue
+//! server = ["serve", "{listen}"]          # arguments of the server, which prints a line that begins with `listening`
+//! client = ["get", "{peer}", "/"]         # arguments of the client; `{here}` is the example's folder, the root in a guest
+//! guest = ["server", "client"]            # which of them is tried as unikernel; the server when absent
+//! udp = true                              # publish the port of this protocol
+//! emulated = false                        # not under emulation: too slow there
+//! cpus = [1, 2]                           # numbers of vCPUs; [1, 2] when absent
+//! timeout = 60                            # seconds for the client (three times as many under emulation)
+//! ```
+
+use super::run::{Machine, Variant, difference, words};
+use super::subject::Subject;
+use super::{Args, Tools};
+use crate::sh::{self, Outcome};
+use crate::tally::Tally;
+use anyhow::{Context, Result, bail};
+use cargo_metadata::Package;
+use serde::Deserialize;
+use std::fmt;
+use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// The port of a server in its guest.
+const GUEST_PORT: u16 = 7000;
+/// Where a guest finds the host's loopback when it may.
+const HOST: &str = "10.0.2.2";
+/// How long a server may take until it listens.
+const START: Duration = Duration::from_secs(60);
+
+/// One of the two programs.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// It listens.
+    Server,
+    /// It connects.
+    Client,
+}
+
+/// One dialogue.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dialogue {
+    /// Its name.
+    pub name: String,
+    /// Arguments of the server.
+    pub server: Vec<String>,
+    /// Arguments of the client.
+    pub client: Vec<String>,
+    /// Which is a unikernel.
+    #[serde(default = "server")]
+    pub guest: Vec<Side>,
+    /// The protocol is UDP.
+    #[serde(default)]
+    pub udp: bool,
+    /// Try it under emulation too.
+    #[serde(default = "yes")]
+    pub emulated: bool,
+    /// Numbers of vCPUs.
+    #[serde(default = "one_and_two")]
+    pub cpus: Vec<u32>,
+    /// Seconds.
+    #[serde(default = "a_minute")]
+    pub timeout: u64,
+    /// The example's folder.
+    #[serde(skip)]
+    pub here: String,
+}
+
+fn server() -> Vec<Side> {
+    vec![Side::Server]
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one_and_two() -> Vec<u32> {
+    vec![1, 2]
+}
+
+fn a_minute() -> u64 {
+    60
+}
+
+impl Dialogue {
+    /// The dialogues of an example.
+    pub fn of(package: &Package) -> Result<Vec<Self>> {
+        let Some(found) = package.metadata.get("dialogue") else {
+            return Ok(Vec::new());
+        };
+        let mut dialogues: Vec<Self> = serde_json::from_value(found.clone())
+            .with_context(|| format!("dialogues of example {}", package.name))?;
+        let here = package.manifest_path.parent().map(ToString::to_string);
+        let here = here.unwrap_or_default();
+        dialogues.iter_mut().for_each(|d| d.here.clone_from(&here));
+        Ok(dialogues)
+    }
+
+    /// A port that nobody has.
+    fn free_port(&self) -> Result<u16> {
+        Ok(if self.udp {
+            UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port()
+        } else {
+            TcpListener::bind("127.0.0.1:0")?.local_addr()?.port()
+        })
+    }
+}
+
+/// One dialogue in one way.
+struct Job<'a> {
+    subject: &'a Subject,
+    dialogue: &'a Dialogue,
+    guest: Side,
+    variant: Variant,
+}
+
+impl fmt::Display for Job<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, guest) = (&self.dialogue.name, self.guest);
+        let side = if guest == Side::Server {
+            "server"
+        } else {
+            "client"
+        };
+        write!(f, "{}/{name} {side} {}", self.subject.name, self.variant)
+    }
+}
+
+/// Runs all dialogues that the filter leaves, one after the other.
+pub fn run(tools: &Tools, subjects: &[Subject], args: &Args, kvm: bool) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for subject in subjects {
+        for dialogue in &subject.dialogues {
+            let jobs = jobs(subject, dialogue).filter(|job| {
+                let line = job.to_string();
+                args.filter.iter().all(|f| line.contains(f.as_str()))
+            });
+            let (possible, not): (Vec<_>, Vec<_>) =
+                jobs.partition(|job| kvm || job.variant.emulated());
+            tally.skipped += not.len();
+            if possible.is_empty() {
+                continue;
+            }
+            let native = natively(subject, dialogue)?;
+            for job in possible {
+                tally.count(job.judge(tools, &native)?);
+            }
+        }
+    }
+    Ok(tally)
+}
+
+/// Every way to hold a dialogue.
+fn jobs<'a>(subject: &'a Subject, dialogue: &'a Dialogue) -> impl Iterator<Item = Job<'a>> {
+    let most = dialogue.cpus.iter().copied().max().unwrap_or(1);
+    let variant = |machine, bound, cpus| Variant {
+        machine,
+        bound,
+        cpus,
+    };
+    let mut variants: Vec<Variant> = dialogue
+        .cpus
+        .iter()
+        .map(|&cpus| variant(Machine::Kvm, true, cpus))
+        .collect();
+    variants.push(variant(Machine::Kvm, false, 1));
+    variants.push(variant(Machine::QemuKvm, true, most));
+    variants.extend(
+        dialogue
+            .emulated
+            .then(|| variant(Machine::Emulated, true, most)),
+    );
+    dialogue.guest.iter().flat_map(move |&guest| {
+        variants.clone().into_iter().map(move |variant| Job {
+            subject,
+            dialogue,
+            guest,
+            variant,
+        })
+    })
+}
+
+fn fill(args: &[String], key: &str, value: &str) -> Vec<String> {
+    args.iter().map(|arg| arg.replace(key, value)).collect()
+}
+
+/// One of the two as a process.
+fn process(elf: &Path, args: &[String], dialogue: &Dialogue) -> Command {
+    let mut command = Command::new(elf);
+    command
+        .args(fill(args, "{here}", &dialogue.here))
+        .env_clear();
+    command
+}
+
+/// Both as processes.
+fn natively(subject: &Subject, dialogue: &Dialogue) -> Result<Outcome> {
+    let at = format!("127.0.0.1:{}", dialogue.free_port()?);
+    let serve = fill(&dialogue.server, "{listen}", &at);
+    let mut server = process(&subject.elf, &serve, dialogue);
+    let server = sh::Background::start(&mut server, "listening", START)?;
+    let ask = fill(&dialogue.client, "{peer}", &at);
+    let mut client = process(&subject.elf, &ask, dialogue);
+    let limit = Duration::from_secs(dialogue.timeout);
+    let outcome = sh::capture(&mut client, b"", limit, None)?;
+    server.stop()?;
+    if outcome.late || outcome.code != 0 {
+        bail!(
+            "{}/{} fails natively: {}",
+            subject.name,
+            dialogue.name,
+            String::from_utf8_lossy(&outcome.stderr)
+        );
+    }
+    Ok(outcome)
+}
+
+impl Job<'_> {
+    /// The command lines of server and client.
+    fn commands(&self, tools: &Tools) -> Result<(Command, Command)> {
+        let port = self.dialogue.free_port()?;
+        let (subject, dialogue) = (self.subject, self.dialogue);
+        let at = format!("127.0.0.1:{port}");
+        let mut guest = self.variant.command(tools);
+        let (listen, peer) = match self.guest {
+            Side::Server => (format!("0.0.0.0:{GUEST_PORT}"), at),
+            Side::Client => (at, format!("{HOST}:{port}")),
+        };
+        let server = fill(&dialogue.server, "{listen}", &listen);
+        let client = fill(&dialogue.client, "{peer}", &peer);
+        if self.guest == Side::Server {
+            let protocol = if dialogue.udp { "/udp" } else { "" };
+            guest.args(["-p", &format!("127.0.0.1:{port}:{GUEST_PORT}{protocol}")]);
+            guest.arg(subject.image(self.variant)).arg("--");
+            guest.args(fill(&server, "{here}", ""));
+            Ok((guest, process(&subject.elf, &client, dialogue)))
+        } else {
+            guest.args(["--net", "user,host-loopback"]);
+            guest.arg(subject.image(self.variant)).arg("--");
+            guest.args(fill(&client, "{here}", ""));
+            Ok((process(&subject.elf, &server, dialogue), guest))
+        }
+    }
+
+    /// Holds the dialogue and says how it went.
+    fn judge(&self, tools: &Tools, native: &Outcome) -> Result<bool> {
+        let (mut server, mut client) = self.commands(tools)?;
+        let (serving, asking) = (words(&server), words(&client));
+        let slow = if self.variant.emulated() { 3 } else { 1 };
+        let limit = Duration::from_secs(self.dialogue.timeout * slow);
+        let running = match sh::Background::start(&mut server, "listening", START) {
+            Ok(running) => running,
+            Err(error) => {
+                let (fail, why) = (sh::FAIL, format!("{error:#}"));
+                anstream::println!("{fail}FAIL{fail:#} {self}: {why}\n         again: {serving}");
+                return Ok(false);
+            }
+        };
+        let outcome = sh::capture(&mut client, b"", limit, None)?;
+        let said = running.stop()?;
+        let why = verdict(&outcome, native);
+        let (good, fail, time) = (sh::GOOD, sh::FAIL, outcome.time.as_secs_f64());
+        match &why {
+            None => anstream::println!("{good}ok{good:#}   {self} {time:.3} s"),
+            Some(why) => {
+                let errors = String::from_utf8_lossy(&outcome.stderr).into_owned();
+                anstream::println!(
+                    "{fail}FAIL{fail:#} {self} {time:.3} s: {why}\n         client | {errors}\n         server | {said}\n         again: {serving} & {asking}"
+                );
+            }
+        }
+        Ok(why.is_none())
+    }
+}
+
+/// What is wrong with the client's outcome.
+fn verdict(got: &Outcome, native: &Outcome) -> Option<String> {
+    if got.late {
+        return Some(format!("was still running after {} s", got.time.as_secs()));
+    }
+    if got.code != native.code {
+        return Some(format!("exit code {} instead of {}", got.code, native.code));
+    }
+    (got.stdout != native.stdout)
+        .then(|| format!("other output: {}", difference(&got.stdout, &native.stdout)))
+}
