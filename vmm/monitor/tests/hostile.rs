@@ -25,10 +25,15 @@ struct Wild {
 impl Wild {
     /// Starts a guest and waits until it says "ready".
     fn start(name: &str, cpus: u32) -> Self {
+        Self::start_with(name, cpus, &[])
+    }
+
+    fn start_with(name: &str, cpus: u32, flags: &[&str]) -> Self {
         let dir = tempdir().unwrap();
         let manifest = format!("cpus={cpus}\0memory=4194304\0");
         let mut child = Command::new(env!("CARGO_BIN_EXE_unik-vmm"))
             .arg("run")
+            .args(flags)
             .arg(image_with(
                 dir.path(),
                 name,
@@ -61,6 +66,19 @@ impl Wild {
         fields
             .filter_map(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok())
             .sum()
+    }
+
+    /// The kernel's word about system-call filters, for each thread: 0 for none, 2 for some.
+    fn filters(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let status = tasks.map(|t| std::fs::read_to_string(t.unwrap().path().join("status")));
+        status
+            .filter_map(|text| {
+                let text = text.ok()?;
+                let line = text.lines().find_map(|l| l.strip_prefix("Seccomp:"));
+                line.map(|l| l.trim().to_owned())
+            })
+            .collect()
     }
 
     /// Lets it run, looks at its memory, ends it by SIGTERM and returns its exit code.
@@ -145,6 +163,22 @@ fn a_guest_that_nothing_wakes() {
         Wild::start("deaf", 2).tame(Duration::from_millis(100)),
         Some(143)
     );
+}
+
+/// A guest that took its monitor over would find no call there that opens files or starts programs.
+#[test]
+fn every_thread_is_confined() {
+    if !kvm() {
+        return;
+    }
+    for (flags, wanted) in [(&[][..], "2"), (&["--no-seccomp"], "0")] {
+        let mut wild = Wild::start_with("deaf", 2, flags);
+        std::thread::sleep(Duration::from_millis(300));
+        let filters = wild.filters();
+        assert!(filters.len() >= 4, "{filters:?}");
+        assert!(filters.iter().all(|f| f == wanted), "{filters:?}");
+        assert_eq!(wild.tame(Duration::ZERO), Some(143));
+    }
 }
 
 /// Standard error is a full pipe: the vCPU waits in a write, and so must nobody else.
