@@ -182,6 +182,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::interrupts::Interrupts;
     use std::io::Read;
 
     #[test]
@@ -203,6 +204,22 @@ mod tests {
         sender.join().unwrap();
         thread.join().unwrap();
         assert!(bytes.len() == 300_000 && bytes.iter().enumerate().all(|(i, &b)| b == i as u8));
+    }
+
+    /// Input for a guest that does not read must not pile up in the monitor.
+    #[test]
+    fn what_the_host_sends_waits_outside_when_the_line_is_full() {
+        let Ok(kvm) = unik_host::kvm::open() else {
+            let _ = writeln!(io::stderr(), "\n!!! SKIPPED: no usable /dev/kvm here\n");
+            return;
+        };
+        let vm = Arc::new(unik_host::kvm::Vm::new(&kvm).unwrap());
+        let line = Line::new(Arc::new(Interrupts::new(vm)), 4);
+        let serial = SerialLine::new(line).unwrap();
+        assert!((1..=64).contains(&serial.receive(&[7; 100_000])));
+        for _ in 0..1000 {
+            assert_eq!(serial.receive(&[7; 100]), 0);
+        }
     }
 
     #[test]
