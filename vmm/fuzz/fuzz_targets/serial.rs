@@ -37,7 +37,7 @@ fuzz_target!(|script: &[u8]| {
                     chip.lower(step[2].into());
                     chip.end_of_interrupt(step[3]);
                 }
-                _ => assert!(exit_port::value(data) <= u32::MAX),
+                _ => drop(exit_port::value(data)),
             }
         }
         assert!(chip.level_routes().len() <= PINS);
