@@ -84,7 +84,10 @@ pub fn figures(args: &Args) -> Result<Vec<Figure>> {
     std::fs::File::create(&disk)?.set_len(DISK)?;
     let mut payload = files.payload.clone();
     payload.push(Payload::new("/tmp/disk", &disk));
-    payload.push(Payload::new("/lab/hello.unik", &hello(&parts)?));
+    payload.push(Payload::new(
+        "/lab/hello.unik",
+        &hello(&parts, args.no_build)?,
+    ));
     payload.extend(qemu()?);
     let lab = Laboratory::boot(&parts.maker, &payload, Size::default())?;
     note(&lab);
@@ -97,14 +100,18 @@ pub fn figures(args: &Args) -> Result<Vec<Figure>> {
 }
 
 /// The hello example as an image.
-fn hello(parts: &Parts) -> Result<PathBuf> {
-    let tools = Tools::build(true)?;
+fn hello(parts: &Parts, no_build: bool) -> Result<PathBuf> {
     let target = parts.maker.scratch.join("examples");
+    let image = target.join("unik/release/hello.unik");
+    if no_build && image.is_file() {
+        return Ok(image);
+    }
+    let tools = Tools::build(true)?;
     let manifest = sh::root().join("examples/Cargo.toml");
     let mut build = tools.unik(&["--quiet", "build", "--release", "--package", "hello"]);
     build.arg("--manifest-path").arg(manifest);
     sh::run(build.env("CARGO_TARGET_DIR", &target))?;
-    Ok(target.join("unik/release/hello.unik"))
+    Ok(image)
 }
 
 /// QEMU with its libraries and firmware.
