@@ -28,7 +28,7 @@ fuzz_target!(|script: &[u8]| {
     let steps = script.len() / STEP;
     bounded(256 << 10, || {
         driver.play(script, |mmio, mem, what| match what[0] % 4 {
-            0 => mmio.set_target(u64::from(what[1]) << what[2] % 48),
+            0 => mmio.set_target(u64::from(what[1]) << (what[2] % 48)),
             1 => {
                 let _ = mmio.ask_statistics(mem);
             }
