@@ -56,7 +56,7 @@ pub fn bench(args: &Args) -> Result<()> {
         tools: &tools,
         programs: &programs,
     };
-    let mut figures = Vec::new();
+    let (mut figures, mut failed) = (Vec::new(), Ok(()));
     for part in [
         Bench::requests,
         Bench::latency,
@@ -64,10 +64,14 @@ pub fn bench(args: &Args) -> Result<()> {
         Bench::first_answer,
         Bench::memory,
     ] {
-        figures.extend(part(&bench)?);
+        match part(&bench) {
+            Ok(more) => figures.extend(more),
+            Err(error) => failed = failed.and(Err(error)),
+        }
     }
     drop(tap);
-    print(&figures, args.json)
+    print(&figures, args.json)?;
+    failed
 }
 
 struct Bench<'a> {

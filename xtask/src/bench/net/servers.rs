@@ -108,7 +108,7 @@ impl Server {
             Place::Native => {
                 let address = format!("127.0.0.1:{}", free_port()?);
                 let mut native = Command::new(programs.elfs.join(name));
-                native.args(["serve", &address]);
+                native.args(http.then_some("serve")).arg(&address);
                 (native, address)
             }
             Place::Tap => {

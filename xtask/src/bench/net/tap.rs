@@ -7,9 +7,9 @@ use std::process::Command;
 /// Its name.
 pub const NAME: &str = "unikbench";
 /// Our address on it.
-const HOST: &str = "10.99.7.1/24";
+const HOST: &str = "10.213.57.1/24";
 /// The guest's address.
-pub const GUEST: &str = "10.99.7.2";
+pub const GUEST: &str = "10.213.57.2";
 
 /// The device.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Drop for Tap {
 
 /// The flag for our monitor and for QEMU; with one address for both, which this machine remembers.
 pub fn flag() -> String {
-    format!("tap={NAME},ip={GUEST}/24,gw=10.99.7.1,mac=02:00:00:00:00:07")
+    format!("tap={NAME},ip={GUEST}/24,gw=10.213.57.1,mac=02:00:00:00:00:07")
 }
 
 fn ip(words: &[&str]) -> Result<()> {
