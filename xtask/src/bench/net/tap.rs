@@ -11,6 +11,9 @@ const HOST: &str = "10.213.57.1/24";
 /// The guest's address.
 pub const GUEST: &str = "10.213.57.2";
 
+/// The guest's station.
+const MAC: &str = "02:00:00:00:00:07";
+
 /// The device.
 #[derive(Debug)]
 pub struct Tap(());
@@ -23,6 +26,8 @@ impl Tap {
         ip(&["tuntap", "add", NAME, "mode", "tap"]).context(hint)?;
         ip(&["addr", "add", HOST, "dev", NAME])?;
         ip(&["link", "set", NAME, "up"])?;
+        // Else this machine asks for the guest before it is there, and again only a second later.
+        ip(&["neigh", "replace", GUEST, "lladdr", MAC, "dev", NAME])?;
         Ok(tap)
     }
 }
@@ -35,7 +40,7 @@ impl Drop for Tap {
 
 /// The flag for our monitor and for QEMU; with one address for both, which this machine remembers.
 pub fn flag() -> String {
-    format!("tap={NAME},ip={GUEST}/24,gw=10.213.57.1,mac=02:00:00:00:00:07")
+    format!("tap={NAME},ip={GUEST}/24,gw=10.213.57.1,mac={MAC}")
 }
 
 fn ip(words: &[&str]) -> Result<()> {
