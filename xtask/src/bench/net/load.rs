@@ -92,12 +92,12 @@ mod tests {
     #[test]
     fn what_wrk_says() {
         let text = "  1 threads and 64 connections\n  Latency Distribution\n     50%    2.93ms\n     75%    5.30ms\n     \
-            99%  130.39us\n  77346 requests in 4.10s, 9.66MB read\nRequests/sec:  18858.82\nTransfer/sec:      2.36MB\n";
+            99%  130.00us\n  77346 requests in 4.10s, 9.66MB read\nRequests/sec:  18858.82\nTransfer/sec:      2.36MB\n";
         let wanted = Http {
             rate: 18858.82,
             requests: 77346.0,
             p50: 2.93,
-            p99: 0.13039,
+            p99: 0.13,
         };
         assert_eq!(read(text), Some(wanted));
         assert_eq!(read("nothing"), None);
