@@ -5,9 +5,12 @@ use crate::flows::{Ctx, Source};
 use crate::tcp::TcpTable;
 use mio::net::{TcpListener, UdpSocket};
 use mio::{Interest, Registry};
+use socket2::SockRef;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+/// Connections that may wait to be taken; the kernel has a limit of its own (`net.core.somaxconn`). mio asks for 128.
+const BACKLOG: i32 = 4096;
 /// Peers of one UDP forward that the guest can answer.
 const MAX_PEERS: usize = 1024;
 /// Connections or datagrams taken before others get their turn.
@@ -115,6 +118,7 @@ fn listen(forward: &Forward, registry: &Registry, at: usize) -> std::io::Result<
     Ok(match forward.protocol {
         Protocol::Tcp => {
             let mut listener = TcpListener::bind(forward.host)?;
+            SockRef::from(&listener).listen(BACKLOG)?;
             registry.register(&mut listener, token, Interest::READABLE)?;
             Listener::Tcp(listener)
         }
