@@ -208,16 +208,30 @@ impl Warmer {
         // Memory starts at a boundary of huge pages, so this is still ours.
         let page = host / HUGE_PAGE * HUGE_PAGE;
         let whole = (host + len - page).next_multiple_of(HUGE_PAGE);
-        // SAFETY: the range is inside a mapping that is never undone; nobody else uses it before the guest starts, and bytes may
-        // hold anything. MADV_HUGEPAGE is advice, and the mapping goes on for a huge page behind the last region.
-        let target = unsafe {
-            let _ = libc::madvise(
+        // SAFETY: the range is inside a mapping that is never undone. MADV_HUGEPAGE is advice, and the mapping goes on for a huge
+        // page behind the last region.
+        let _ = unsafe {
+            libc::madvise(
                 page as *mut libc::c_void,
                 whole as usize,
                 libc::MADV_HUGEPAGE,
-            );
-            std::slice::from_raw_parts_mut(host as *mut u8, len as usize)
+            )
         };
+        self.read_file_small(file, offset, len, gpa)
+    }
+
+    /// As [`Self::read_file_part`], but no more memory is used than the bytes need.
+    pub fn read_file_small(
+        &self,
+        file: &File,
+        offset: u64,
+        len: u64,
+        gpa: u64,
+    ) -> Result<(), MemoryError> {
+        let host = host_range(&self.regions, gpa, len)?;
+        // SAFETY: the range is inside a mapping that is never undone; nobody else uses it before the guest starts, and bytes may
+        // hold anything.
+        let target = unsafe { std::slice::from_raw_parts_mut(host as *mut u8, len as usize) };
         file.read_exact_at(target, offset)
             .map_err(|source| MemoryError::MapFile { gpa, len, source })
     }

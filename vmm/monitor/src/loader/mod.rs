@@ -107,8 +107,10 @@ pub struct Image {
 /// So much of an image is read into a huge page of the machine's own instead of being mapped. (KVM's shadow paging maps
 /// neighbours of a faulting page only where the host's page is writable, and that is what makes a start fast.) The library OS and
 /// most of a small program lie there.
-const HOT: u64 = unik_host::memory::HUGE_PAGE;
-const _: () = assert!(layout::IMAGE_PADDR.is_multiple_of(HOT));
+const HUGE: u64 = unik_host::memory::HUGE_PAGE;
+const _: () = assert!(layout::IMAGE_PADDR.is_multiple_of(HUGE));
+/// So much is read at all: behind the huge page small ones follow, for the end of a small program.
+const HOT: u64 = HUGE + (512 << 10);
 
 /// The library OS takes its first tables, stacks and heap from the memory right behind the image.
 const FIRST_MEMORY: u64 = 384 << 10;
@@ -167,7 +169,13 @@ impl Image {
     /// behind the image. On a thread of its own, while KVM is busy creating the machine; to be done before the guest starts.
     pub fn warm_up(&self, warmer: &Warmer) -> Result<(), crate::error::Error> {
         if self.manifest.is_some() {
-            warmer.read_file(&self.file, self.len.min(HOT), layout::IMAGE_PADDR)?;
+            let (huge, hot) = (self.len.min(HUGE), self.len.min(HOT));
+            warmer.read_file(&self.file, huge, layout::IMAGE_PADDR)?;
+            if hot > huge {
+                let (at, len) = (layout::IMAGE_PADDR + huge, hot - huge);
+                warmer.populate(at, len);
+                warmer.read_file_small(&self.file, huge, len, at)?;
+            }
         }
         warmer.populate(layout::BOOT_AREA_PADDR, 2 * unik_abi::PAGE_SIZE);
         warmer.populate(self.end(), FIRST_MEMORY);
