@@ -265,6 +265,39 @@ fn copying() {
             libc::copy_file_range(from, &mut here, to, &mut there, 500, 0) as i64,
         );
         println!("offsets {here} {there}");
+        // The kernel looks at the lower half of a register that holds an int.
+        let rubbish = 0x7ead_beef_0000_0000_i64;
+        show(
+            "copy_file_range with rubbish above the flags",
+            libc::syscall(
+                libc::SYS_copy_file_range,
+                rubbish | i64::from(from),
+                &mut here,
+                rubbish | i64::from(to),
+                &mut there,
+                5_i64,
+                rubbish,
+            ),
+        );
+        show(
+            "lseek with rubbish above the whence",
+            libc::syscall(
+                libc::SYS_lseek,
+                rubbish | i64::from(from),
+                -3_i64,
+                rubbish | i64::from(libc::SEEK_END),
+            ),
+        );
+        show(
+            "F_DUPFD with rubbish above the descriptor",
+            libc::syscall(
+                libc::SYS_fcntl,
+                rubbish | i64::from(from),
+                rubbish | i64::from(libc::F_DUPFD),
+                rubbish | 700,
+            ),
+        );
+        close(700);
         show(
             "copy_file_range flags",
             libc::copy_file_range(from, &mut here, to, &mut there, 500, 1) as i64,

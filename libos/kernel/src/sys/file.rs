@@ -362,8 +362,7 @@ fn get_lock(file: &Rc<OpenFile>, argument: u64, owner: Owner) -> Result<u64> {
 /// F_DUPFD and F_DUPFD_CLOEXEC.
 fn dup_from(fd: u64, from: u64, close_on_exec: bool) -> Result<u64> {
     let file = file(fd)?;
-    let from = i32::try_from(from)
-        .ok()
+    let from = Some(from as i32)
         .filter(|&from| from >= 0 && (from as u32) < fds().limit())
         .ok_or(Errno::EINVAL)?;
     fds()

@@ -39,41 +39,64 @@ mod calls {
     };
 }
 
+/// An argument as its kind says: the upper half of a register that holds 32 bits is the caller's rubbish.
+macro_rules! arg {
+    (fd $v:expr) => {
+        low($v)
+    };
+    (int $v:expr) => {
+        low($v)
+    };
+    (hex $v:expr) => {
+        low($v)
+    };
+    (oct $v:expr) => {
+        low($v)
+    };
+    ($kind:tt $v:expr) => {
+        $v
+    };
+}
+
+fn low(register: u64) -> u64 {
+    u64::from(register as u32)
+}
+
 macro_rules! call {
     ($name:ident, $f:ident,) => {
         calls::$name()
     };
-    ($name:ident, $f:ident, $a:ident) => {
-        calls::$name($f.rdi)
+    ($name:ident, $f:ident, $a:tt) => {
+        calls::$name(arg!($a $f.rdi))
     };
-    ($name:ident, $f:ident, $a:ident $b:ident) => {
-        calls::$name($f.rdi, $f.rsi)
+    ($name:ident, $f:ident, $a:tt $b:tt) => {
+        calls::$name(arg!($a $f.rdi), arg!($b $f.rsi))
     };
-    ($name:ident, $f:ident, $a:ident $b:ident $c:ident) => {
-        calls::$name($f.rdi, $f.rsi, $f.rdx)
+    ($name:ident, $f:ident, $a:tt $b:tt $c:tt) => {
+        calls::$name(arg!($a $f.rdi), arg!($b $f.rsi), arg!($c $f.rdx))
     };
-    ($name:ident, $f:ident, $a:ident $b:ident $c:ident $d:ident) => {
-        calls::$name($f.rdi, $f.rsi, $f.rdx, $f.r10)
+    ($name:ident, $f:ident, $a:tt $b:tt $c:tt $d:tt) => {
+        calls::$name(arg!($a $f.rdi), arg!($b $f.rsi), arg!($c $f.rdx), arg!($d $f.r10))
     };
-    ($name:ident, $f:ident, $a:ident $b:ident $c:ident $d:ident $e:ident) => {
-        calls::$name($f.rdi, $f.rsi, $f.rdx, $f.r10, $f.r8)
+    ($name:ident, $f:ident, $a:tt $b:tt $c:tt $d:tt $e:tt) => {
+        calls::$name(arg!($a $f.rdi), arg!($b $f.rsi), arg!($c $f.rdx), arg!($d $f.r10), arg!($e $f.r8))
     };
-    ($name:ident, $f:ident, $a:ident $b:ident $c:ident $d:ident $e:ident $g:ident) => {
-        calls::$name($f.rdi, $f.rsi, $f.rdx, $f.r10, $f.r8, $f.r9)
+    ($name:ident, $f:ident, $a:tt $b:tt $c:tt $d:tt $e:tt $g:tt) => {
+        calls::$name(arg!($a $f.rdi), arg!($b $f.rsi), arg!($c $f.rdx), arg!($d $f.r10), arg!($e $f.r8), arg!($g $f.r9))
     };
 }
 
 macro_rules! answer {
-    (full $name:ident $number:literal $f:ident $($arg:ident)*) => { call!($name, $f, $($arg)*) };
-    (partial $name:ident $number:literal $f:ident $($arg:ident)*) => { call!($name, $f, $($arg)*) };
-    ($state:ident $name:ident $number:literal $f:ident $($arg:ident)*) => { missing($number, $f.rip) };
+    (full $name:ident $number:literal $f:ident $($kind:tt)*) => { call!($name, $f, $($kind)*) };
+    (partial $name:ident $number:literal $f:ident $($kind:tt)*) => { call!($name, $f, $($kind)*) };
+    ($state:ident $name:ident $number:literal $f:ident $($kind:tt)*) => { missing($number, $f.rip) };
 }
 
 macro_rules! dispatch {
     ($($number:literal $name:ident($($arg:ident: $kind:tt),*) $state:ident $note:literal;)*) => {
         fn run(f: &Frame) -> Result<u64> {
             match f.orig_rax {
-                $($number => answer!($state $name $number f $($arg)*),)*
+                $($number => answer!($state $name $number f $($kind)*),)*
                 number => missing(number, f.rip),
             }
         }
