@@ -167,10 +167,11 @@ impl Space {
         self.areas.overlapping(start, end).next().is_none()
     }
 
-    /// Maps `vma` at `start..end`, which is free, and backs it as far as is wise. On ENOMEM nothing is mapped.
+    /// Maps `vma` at `start..end`, which is free, and backs it as far as is wise. On ENOMEM nothing is mapped: more than all memory is refused, but
+    /// for stacks, which are reserved for their deepest use.
     pub fn map(&mut self, start: u64, end: u64, vma: Vma, populate: bool) -> Result<()> {
         let (total, anonymous) = (frames::stats().1 as u64 * PAGE, vma.is_anonymous());
-        if anonymous && accessible(&vma) && !vma.noreserve && end - start > total {
+        if anonymous && accessible(&vma) && !vma.noreserve && !vma.stack && end - start > total {
             return Err(Errno::ENOMEM);
         }
         self.limbo.settle(start, end);
