@@ -16,6 +16,7 @@
 //! cpus = [1, 2, 4]                # numbers of vCPUs; [1, 4] when absent
 //! timeout = 60                    # seconds (three times as many under emulation)
 //! sorted = true                   # compare lines in any order
+//! times = 200                     # so often in a row on our own monitor, without one failure
 //! signal = { after = "ready", send = "INT" }
 //! ```
 
@@ -60,6 +61,9 @@ pub struct Case {
     /// Compare lines in any order.
     #[serde(default)]
     pub sorted: bool,
+    /// Runs in a row on our own monitor; elsewhere one is enough.
+    #[serde(default = "once")]
+    pub times: u32,
     /// A signal from outside.
     pub signal: Option<Signal>,
 }
@@ -82,6 +86,10 @@ fn one_and_four() -> Vec<u32> {
     vec![1, 4]
 }
 
+fn once() -> u32 {
+    1
+}
+
 fn a_minute() -> u64 {
     60
 }
@@ -102,6 +110,7 @@ impl Case {
             cpus: one_and_four(),
             timeout: a_minute(),
             sorted: false,
+            times: once(),
             signal: None,
         }
     }

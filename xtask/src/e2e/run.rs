@@ -115,13 +115,38 @@ impl fmt::Display for Job<'_> {
             f,
             "{}/{} {}",
             self.subject.name, self.case.name, self.variant
-        )
+        )?;
+        match self.times() {
+            1 => Ok(()),
+            times => write!(f, " {times} times"),
+        }
     }
 }
 
 impl Job<'_> {
-    /// Runs it; `Ok(Err(why))` when it did not do what it should.
+    /// Runs it as often as the case says; `Ok(Err(why))` at the first time that it did not do what it should.
     pub fn run(
+        &self,
+        tools: &Tools,
+        native: Option<&Outcome>,
+    ) -> Result<(Outcome, Result<(), String>)> {
+        for time in 1..self.times() {
+            let (outcome, judged) = self.run_once(tools, native)?;
+            if let Err(why) = judged {
+                return Ok((outcome, Err(format!("at run {time}: {why}"))));
+            }
+        }
+        self.run_once(tools, native)
+    }
+
+    fn times(&self) -> u32 {
+        match self.variant.machine {
+            Machine::Kvm => self.case.times,
+            Machine::QemuKvm | Machine::Emulated => 1,
+        }
+    }
+
+    fn run_once(
         &self,
         tools: &Tools,
         native: Option<&Outcome>,
