@@ -85,11 +85,35 @@ fn function_starts(program: &Program<'_>, phdrs: &[ProgramHeader64<LE>]) -> Vec<
         return Vec::new();
     }
     let count = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
-    let start = |entry: &[u8; 8]| {
-        base.wrapping_add_signed(i64::from(i32::from_le_bytes([
-            entry[0], entry[1], entry[2], entry[3],
-        ])))
+    let near = |word: &[u8]| {
+        let distance = word.first_chunk().map_or(0, |w| i32::from_le_bytes(*w));
+        base.wrapping_add_signed(i64::from(distance))
     };
     let (entries, _) = table.as_chunks::<8>();
-    entries.iter().take(count).map(start).collect()
+    entries
+        .iter()
+        .take(count)
+        .filter(|entry| !of_signal_frame(program, near(&entry[4..])))
+        .map(|entry| near(&entry[..4]))
+        .collect()
+}
+
+/// Whether the frame description at `fde` is of a signal frame: `S` in the augmentation of its CIE (LSB Core, "Exception Frames"). glibc lets
+/// that of its signal return start a byte before the code, for unwinders that look up return addresses minus one.
+fn of_signal_frame(program: &Program<'_>, fde: u64) -> bool {
+    /// Length, id, version.
+    const AUGMENTATION_AT: u64 = 9;
+    let cie_distance_at = fde.wrapping_add(4);
+    let Some(&distance) = program
+        .bytes_at(cie_distance_at, 4)
+        .and_then(<[u8]>::first_chunk)
+    else {
+        return false;
+    };
+    let cie = cie_distance_at.wrapping_sub(u64::from(u32::from_le_bytes(distance)));
+    let letters = (0..8).map_while(|n| {
+        let byte = program.bytes_at(cie.wrapping_add(AUGMENTATION_AT + n), 1)?;
+        byte.first().copied().filter(|&letter| letter != 0)
+    });
+    letters.into_iter().any(|letter| letter == b'S')
 }

@@ -229,6 +229,13 @@ pub fn programs(folder: &Path) -> Vec<PathBuf> {
             &["-O2", "-static", "-pthread", "-s"],
             "threads.c",
         ),
+        // The only hints on where functions start are those of the unwinding table.
+        build(
+            "c-glibc-stripped-unwindable",
+            "gcc",
+            &["-O2", "-static", "-pthread", "-s", "-Wl,--eh-frame-hdr"],
+            "threads.c",
+        ),
         build("c-musl", "musl-gcc", &["-O2", "-static"], "threads.c"),
         build("go", "go", &["build"], "threads.go"),
         build(
