@@ -228,13 +228,17 @@ fn site(program: &Program<'_>, piece: &[Insn], index: usize, kind: SiteKind) -> 
 /// Decides whether the site, the last of `insns`, is an instruction beyond doubt, and makes instructions before it that are
 /// not immovable.
 ///
-/// Far from the last cut the sweep may have passed through data. x86 decoding falls into step after a few instructions
+/// Far from the last cut the sweep may have passed through data, and in a stripped program the cut itself may be none: only the unwinding table
+/// told of it. x86 decoding falls into step after a few instructions
 /// wherever it starts, so at least a third of the places shortly before must lead to the same instructions.
 fn settle(program: &Program<'_>, start: u64, insns: &mut [Insn]) -> bool {
     const FAR: u64 = 64;
     const NEAREST: u64 = 32;
     let at = insns.last().map_or(start, |i| i.vaddr);
-    if at - start < FAR {
+    let told = !program.symbols.is_empty()
+        || start == program.entry
+        || program.code.iter().any(|code| code.start == start);
+    if at - start < FAR && told {
         return true;
     }
     let froms = at - FAR..at - NEAREST;
