@@ -49,6 +49,7 @@ pub fn e2e(args: &Args) -> Result<Tally> {
     let mut tally = Tally::default();
     if !args.filter.iter().any(|f| f.starts_with("suite/")) {
         let mut subjects = subject::examples(&tools)?;
+        subjects.extend(subject::stripped(&tools, &subjects)?);
         subjects.extend(subject::foreign(&tools)?);
         if !args.own {
             subjects.extend(third_party::subjects(&tools)?);

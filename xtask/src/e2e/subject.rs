@@ -125,6 +125,21 @@ fn keep(image: &Path, copy: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Examples that are tried without their symbols, too: signals and threads, where a misplaced system-call site shows.
+const STRIPPED: [&str; 2] = ["signals", "tokio-demo"];
+
+/// Examples as `strip = true` leaves them: the linker then knows of functions only from the unwinding table.
+pub fn stripped(tools: &Tools, examples: &[Subject]) -> Result<Vec<Subject>> {
+    let wanted = |subject: &&Subject| STRIPPED.contains(&subject.name.as_str());
+    let strip = |subject: &Subject| {
+        let name = format!("{}-stripped", subject.name);
+        let elf = tools.scratch.join("images").join(&name);
+        sh::output(Command::new("strip").arg(&subject.elf).arg("-o").arg(&elf))?;
+        Subject::pack(tools, &name, &elf, &[], subject.cases.clone())
+    };
+    examples.iter().filter(wanted).map(strip).collect()
+}
+
 /// The C and Go programs, compiled with Debian's own tools.
 pub fn foreign(tools: &Tools) -> Result<Vec<Subject>> {
     let (examples, out) = (sh::root().join("examples"), tools.scratch.join("foreign"));
