@@ -337,7 +337,7 @@ macro_rules! for_each_syscall {
             425 io_uring_setup(entries: n, params: ptr) quiet "";
             426 io_uring_enter(fd: fd, submit: n, complete: n, flags: hex, sig: ptr, size: n) quiet "";
             427 io_uring_register(fd: fd, op: int, arg: ptr, count: n) quiet "";
-            434 pidfd_open(pid: int, flags: hex) absent "";
+            434 pidfd_open(pid: int, flags: hex) quiet "";
             435 clone3(args: ptr, size: n) quiet "";
             436 close_range(first: fd, last: fd, flags: hex) full "";
             437 openat2(dir: fd, path: path, how: ptr, size: n) full "";

@@ -8,6 +8,7 @@ use crate::process::{self, PID};
 use crate::sched::thread::Thread;
 use crate::sched::{self, futex};
 use alloc::rc::Rc;
+use core::sync::atomic::{AtomicBool, Ordering};
 use linux_raw_sys::general as linux;
 use unik_abi::layout::USER_TOP;
 
@@ -17,13 +18,19 @@ const ARCH_GET_FS: u32 = 0x1003;
 
 const THREAD_FLAGS: u32 = linux::CLONE_VM | linux::CLONE_SIGHAND | linux::CLONE_THREAD;
 
+/// Whether it was said that there are no other processes.
+static TOLD: AtomicBool = AtomicBool::new(false);
+
 /// Makes a thread. Anything that asks for another process is refused.
 pub fn clone(flags: u64, stack: u64, parent_tid: u64, child_tid: u64, tls: u64) -> Result<u64> {
     let flags = flags as u32;
     if flags & THREAD_FLAGS != THREAD_FLAGS {
-        crate::console::warn(
-            "the program tried to start another process (fork, vfork or posix_spawn): one image is one process, so this answered ENOSYS",
-        );
+        // Run-times try one way after the other, and programs go on trying.
+        if !TOLD.swap(true, Ordering::Relaxed) {
+            crate::console::warn(
+                "the program tried to start another process (fork, vfork or posix_spawn): one image is one process, so this answers ENOSYS",
+            );
+        }
         return Err(Errno::ENOSYS);
     }
     if flags & linux::CLONE_SETTLS != 0 && tls >= USER_TOP {
