@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that must hold, in one command, with a closing line of counts.
 
 use crate::tally::Tally;
-use crate::{e2e, fuzz, lab, layers, sh, tidy};
+use crate::{e2e, fuzz, lab, layers, packages, sh, tidy};
 use anyhow::{Result, ensure};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -20,15 +20,6 @@ pub struct Args {
     pub quick: bool,
 }
 
-/// Debian packages, and a program of each that shows whether it is there.
-const PACKAGES: [(&str, &str); 5] = [
-    ("qemu-system-x86", "qemu-system-x86_64"),
-    ("gcc", "gcc"),
-    ("musl-tools", "musl-gcc"),
-    ("golang-go", "go"),
-    ("busybox-static", "busybox"),
-];
-
 /// The longest that a run of test binaries may take, building included.
 const TESTS: Duration = Duration::from_secs(1800);
 
@@ -39,7 +30,7 @@ type Step<'a> = (&'a str, Box<dyn Fn() -> Result<Tally> + 'a>);
 pub fn ci(args: &Args) -> Result<()> {
     let start = Instant::now();
     let mut steps: Vec<Step<'_>> = vec![
-        ("packages", Box::new(packages)),
+        ("packages", Box::new(packages::install)),
         ("format", Box::new(format)),
         ("layers", Box::new(layers::layers)),
         ("tidy", Box::new(tidy::tidy)),
@@ -103,32 +94,6 @@ fn check(command: &mut Command) -> Result<Tally> {
         passed: 1,
         ..Tally::default()
     })
-}
-
-/// Installs what is missing, where this user may.
-fn packages() -> Result<Tally> {
-    let missing: Vec<_> = PACKAGES
-        .iter()
-        .filter(|(_, program)| !sh::found(program))
-        .map(|(package, _)| *package)
-        .collect();
-    if missing.is_empty() {
-        return Ok(Tally {
-            passed: 1,
-            ..Tally::default()
-        });
-    }
-    let admin = |words: &[&str]| {
-        let mut command = Command::new(if rustix::process::geteuid().is_root() {
-            "env"
-        } else {
-            "sudo"
-        });
-        command.arg("DEBIAN_FRONTEND=noninteractive").args(words);
-        command
-    };
-    sh::run(&mut admin(&["apt-get", "update", "-qq"]))?;
-    check(admin(&["apt-get", "install", "-y", "-qq", "--no-install-recommends"]).args(missing))
 }
 
 fn format() -> Result<Tally> {

@@ -15,6 +15,7 @@ pub mod e2e;
 pub mod fuzz;
 pub mod lab;
 pub mod layers;
+pub mod packages;
 pub mod sh;
 pub mod tally;
 pub mod tidy;

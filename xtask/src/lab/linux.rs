@@ -2,8 +2,9 @@
 
 use super::build::Parts;
 use super::cases::{Test, all};
-use super::outer::{Laboratory, Payload, Size};
-use super::{MONITOR, guest, job, note};
+use super::outer::{Laboratory, Payload};
+use super::stand::Stand;
+use super::{MONITOR, guest, job};
 use crate::sh;
 use crate::tally::Tally;
 use anyhow::Result;
@@ -125,12 +126,15 @@ pub fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
         return Ok(tally);
     }
     let files = Files::make(parts)?;
-    let lab = Laboratory::boot(&parts.maker, &files.payload, Size::default())?;
-    note(&lab);
+    let mut stand = Stand::boot(&parts.maker, &files.payload)?;
     for test in &tests {
-        let (done, verdict) = test.run(&lab)?;
-        tell(test, &done, &verdict);
-        tally.count(verdict.is_ok());
+        match stand.run(&test.title(), |lab| test.run(lab)) {
+            Ok((done, verdict)) => {
+                tell(test, &done, &verdict);
+                tally.count(verdict.is_ok());
+            }
+            Err(error) => return Ok(super::given_up(tally, &test.title(), &error)),
+        }
     }
     Ok(tally)
 }

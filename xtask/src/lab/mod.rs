@@ -5,7 +5,7 @@
 //!
 //! - [`debian`]: the packages it needs. [`modules`], [`cpio`]: kernel modules and RAM disks.
 //! - [`full`]: a whole Debian.
-//! - [`outer`]: the machine. [`unikernels`]: the tests of images in it. [`linux`], [`cases`] and [`guest`]: stock Linux guests
+//! - [`outer`]: the machine. [`stand`]: a machine that is replaced when it breaks down. [`unikernels`]: the tests of images in it. [`linux`], [`cases`] and [`guest`]: stock Linux guests
 //!   in it.
 
 pub mod build;
@@ -17,6 +17,7 @@ pub mod guest;
 pub mod linux;
 pub mod modules;
 pub mod outer;
+pub mod stand;
 pub mod unikernels;
 
 use crate::sh;
@@ -96,6 +97,9 @@ struct RunArgs {
 
 /// Does what the arguments say.
 pub fn lab(args: &Args) -> Result<()> {
+    if !args.no_build && sh::found("apt-get") {
+        crate::packages::install()?;
+    }
     let parts = build::parts(!args.no_build)?;
     if args.shell || matches!(args.command, Some(Command::Exec { .. })) {
         let files = args
@@ -134,6 +138,13 @@ fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
     let mut tally = linux::tests(parts, filter)?;
     tally.add(unikernels::tests(parts, filter)?);
     Ok(tally)
+}
+
+/// What was counted before a test that could not be run; nothing comes after it.
+fn given_up(mut tally: Tally, title: &str, error: &anyhow::Error) -> Tally {
+    anstream::println!("{}FAIL{:#} {title}: {error:#}", sh::FAIL, sh::FAIL);
+    tally.count(false);
+    tally
 }
 
 /// All tests, as a step of a longer run: skipped, loudly, where QEMU or Debian's packages cannot be had.

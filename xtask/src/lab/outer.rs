@@ -294,7 +294,7 @@ impl Laboratory {
         };
         let end = Instant::now() + Duration::from_millis(job.limit_ms) + Duration::from_secs(30);
         send(&mut *lock(&self.port), &job.encode())
-            .with_context(|| self.last_words("does not take jobs"))?;
+            .map_err(|_| self.broken("does not take jobs"))?;
         let mut answers = lock(answers);
         loop {
             if let Some(done) = answers.done.remove(&job.id) {
@@ -302,11 +302,13 @@ impl Laboratory {
             }
             let left = end.saturating_duration_since(Instant::now());
             if answers.over || left.is_zero() {
-                bail!(self.last_words(if answers.over {
-                    "broke down"
-                } else {
-                    "does not answer"
-                }));
+                return Err(self
+                    .broken(if answers.over {
+                        "broke down"
+                    } else {
+                        "does not answer"
+                    })
+                    .into());
             }
             answers = news
                 .wait_timeout(answers, left)
@@ -315,8 +317,33 @@ impl Laboratory {
         }
     }
 
-    fn last_words(&self, what: &str) -> String {
-        last_words(self.work.path(), what)
+    fn broken(&self, what: &str) -> Broken {
+        Broken {
+            text: last_words(self.work.path(), what),
+        }
+    }
+}
+
+/// The machine itself failed, not what ran in it.
+#[derive(Debug)]
+pub struct Broken {
+    /// What happened, QEMU's complaints, the end of the console.
+    text: String,
+}
+
+impl Broken {
+    /// Whether the emulation is to blame: a kernel that panicked may have been driven to it by what ran there.
+    pub fn accident(&self) -> bool {
+        let panics = ["Kernel panic", "Oops", "general protection fault"];
+        !panics.iter().any(|word| self.text.contains(word))
+    }
+}
+
+impl std::error::Error for Broken {}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
@@ -431,4 +458,19 @@ fn listen(mut port: UnixStream, answers: Arc<(Mutex<Answers>, Condvar)>) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_panicked_is_no_accident() {
+        let broken = |text: &str| Broken {
+            text: text.to_owned(),
+        };
+        assert!(broken("QEMU: Guest moved used index from 39 to 31208").accident());
+        assert!(!broken("[    9.1] Kernel panic - not syncing: Fatal exception").accident());
+        assert!(!broken("[    9.1] Oops: 0002 [#1] PREEMPT SMP NOPTI").accident());
+    }
 }

@@ -1,8 +1,9 @@
 //! Images under kvm-amd: every example, bound and not, with its numbers of vCPUs, judged as the end-to-end tests judge.
 
 use super::build::Parts;
-use super::outer::{Laboratory, Payload, Size};
-use super::{MONITOR, job, note};
+use super::outer::{Laboratory, Payload};
+use super::stand::Stand;
+use super::{MONITOR, job};
 use crate::e2e::case::Case;
 use crate::e2e::run::{judge, native};
 use crate::e2e::subject::{self, Subject};
@@ -107,9 +108,8 @@ pub fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
             }
         }
     }
-    let lab = Laboratory::boot(&parts.maker, &payload, Size::default())?;
-    note(&lab);
-    run_all(&tools, &lab, &tests)
+    let mut stand = Stand::boot(&parts.maker, &payload)?;
+    run_all(&tools, &mut stand, &tests)
 }
 
 fn wanted<'a>(subjects: &'a [Subject], filter: &[String]) -> Vec<Test<'a>> {
@@ -130,7 +130,7 @@ fn wanted<'a>(subjects: &'a [Subject], filter: &[String]) -> Vec<Test<'a>> {
     tests
 }
 
-fn run_all(tools: &Tools, lab: &Laboratory, tests: &[Test<'_>]) -> Result<Tally> {
+fn run_all(tools: &Tools, stand: &mut Stand<'_>, tests: &[Test<'_>]) -> Result<Tally> {
     let (mut tally, mut natives) = (Tally::default(), HashMap::new());
     for test in tests {
         let key = (test.subject.name.clone(), test.case.name.clone());
@@ -139,9 +139,13 @@ fn run_all(tools: &Tools, lab: &Laboratory, tests: &[Test<'_>]) -> Result<Tally>
             natives.insert(key.clone(), outcome);
         }
         let native = natives.get(&key).and_then(Option::as_ref);
-        let (outcome, judged) = test.run(lab, native)?;
-        tell(test, &outcome, &judged);
-        tally.count(judged.is_ok());
+        match stand.run(&test.title(), |lab| test.run(lab, native)) {
+            Ok((outcome, judged)) => {
+                tell(test, &outcome, &judged);
+                tally.count(judged.is_ok());
+            }
+            Err(error) => return Ok(super::given_up(tally, &test.title(), &error)),
+        }
     }
     Ok(tally)
 }
