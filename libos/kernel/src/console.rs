@@ -186,6 +186,7 @@ fn keep_order(stream: usize) {
 /// Waits until the device took everything, at most `limit` nanoseconds.
 fn drain(stream: usize, limit: u64) {
     let end = crate::time::now() + limit;
+    let mut asked = false;
     loop {
         let mut devices = DEVICES.get();
         let Some(port) = devices[stream].port.as_mut() else {
@@ -193,6 +194,9 @@ fn drain(stream: usize, limit: u64) {
         };
         if port.drained() || crate::time::now() > end {
             return;
+        }
+        if !core::mem::replace(&mut asked, true) {
+            port.hurry();
         }
         drop(devices);
         crate::arch::pause();

@@ -1,7 +1,7 @@
 //! Console: bytes out without ever blocking, bytes in when somebody wants them.
 //!
 //! [`Console`] drives port 0 of a virtio-console (virtio 1.2, 5.3). Output goes through a ring of DMA bytes: each write becomes one chain
-//! and at most one notification, finished chains are taken back when their room is needed, without interrupts. Input buffers
+//! and at most one notification (none while the device gathers and the ring is not half full), finished chains are taken back when their room is needed, without interrupts. Input buffers
 //! are posted at the first read, so a program that never reads costs the monitor nothing. A used input buffer of length 0 is the end of input
 //! (an extension: the virtio specification has no such mark).
 
@@ -67,9 +67,18 @@ impl<H: Hal, T: Transport> Console<H, T> {
     /// The device broke the protocol or memory ran out.
     pub fn write(&mut self, bytes: &[u8]) -> Result<usize, DriverError> {
         self.tx.reclaim()?;
+        let pressed = self.tx.presses();
         let taken = self.tx.enqueue(bytes)?;
-        self.tx.queue.submit(&mut self.transport);
+        if self.tx.queue.publish() || self.tx.presses() && !pressed {
+            self.transport.notify(TX_QUEUE);
+        }
         Ok(taken)
+    }
+
+    /// Notifies the device although it asked for no notification: somebody waits for [`Self::drained`] or [`Self::writable`], and it may be
+    /// gathering output for a while.
+    pub fn hurry(&mut self) {
+        self.transport.notify(TX_QUEUE);
     }
 
     /// True when the device has taken everything written so far. A device that broke the protocol counts as done.
@@ -86,6 +95,8 @@ impl<H: Hal, T: Transport> Console<H, T> {
         let room = self.tx.has_room();
         if room {
             self.tx.queue.disable_interrupts();
+        } else {
+            self.hurry();
         }
         room
     }
@@ -145,6 +156,11 @@ impl<H: Hal> Output<H> {
 
     fn has_room(&mut self) -> bool {
         self.reclaim().is_ok() && self.room() > 0 && self.queue.free() > 0
+    }
+
+    /// Whether half of the ring waits for the device.
+    fn presses(&self) -> bool {
+        self.queue.free() < usize::from(TX_ENTRIES) / 2 || self.room() < TX_CAPACITY / 2
     }
 
     fn room(&self) -> usize {

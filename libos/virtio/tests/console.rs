@@ -122,7 +122,7 @@ fn output_arrives_whole_and_in_order() {
 }
 
 #[test]
-fn output_never_blocks_and_kicks_only_a_sleeping_device() {
+fn output_never_blocks_and_kicks_a_gathering_device_only_under_pressure() {
     for features in [F_VERSION_1, F_VERSION_1 | F_EVENT_IDX] {
         let bus = FakeBus::new(3, features, 2);
         let mut console = console(&bus);
@@ -130,13 +130,21 @@ fn output_never_blocks_and_kicks_only_a_sleeping_device() {
         assert_eq!(console.write(b"hello\n").unwrap(), 6);
         assert_eq!(bus.take_kicks(), [1]);
         device.want_kicks(false);
+        for _ in 0..20 {
+            assert_eq!(console.write(b"world\n").unwrap(), 6);
+        }
+        assert!(bus.take_kicks().is_empty());
         assert_eq!(
             console.write(&pattern(TX_CAPACITY, 0)).unwrap(),
-            TX_CAPACITY - 6
+            TX_CAPACITY - 126
         );
+        assert_eq!(bus.take_kicks(), [1], "half of the ring is full");
         assert_eq!(console.write(b"x").unwrap(), 0);
         assert!(bus.take_kicks().is_empty());
         assert!(!console.writable() && !console.drained());
+        assert_eq!(bus.take_kicks(), [1], "somebody waits for room");
+        console.hurry();
+        assert_eq!(bus.take_kicks(), [1], "somebody waits for the end");
         let (head, _) = device.next().unwrap();
         assert!(
             device.give_back(head.into(), 0),
