@@ -121,7 +121,7 @@ impl PingTable {
         let Some(flow) = self.flows.get_mut(at) else {
             return;
         };
-        let mut buffer = [0; 65_536];
+        let mut buffer = vec![0; 65_536];
         while let Ok(len) = flow.socket.recv(&mut buffer) {
             let bytes = &buffer[..len];
             if len >= 8 && (bytes[0] == REPLY_V4 || bytes[0] == REPLY_V6) && ctx.out.ready() {

@@ -35,6 +35,7 @@ pub struct UdpTable {
     flows: Slab<Flow>,
     index: HashMap<SocketAddr, usize>,
     stalled: VecDeque<usize>,
+    /// One datagram on its way in.
     buffer: Vec<u8>,
 }
 
@@ -44,7 +45,7 @@ impl UdpTable {
             flows: Slab::new(),
             index: HashMap::new(),
             stalled: VecDeque::new(),
-            buffer: vec![0; MAX_DATAGRAM],
+            buffer: Vec::new(),
         }
     }
 
@@ -133,6 +134,8 @@ impl UdpTable {
         let Some(flow) = self.flows.get_mut(at) else {
             return;
         };
+        // Made at the first use.
+        self.buffer.resize(MAX_DATAGRAM, 0);
         for _ in 0..BURST {
             if !ctx.out.ready() {
                 break;

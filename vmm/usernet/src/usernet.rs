@@ -66,13 +66,13 @@ pub struct UserNet {
     policy: Policy,
     poll: Poll,
     events: Events,
-    iface: Interface,
+    /// Made when the first driver comes: a guest without network does not pay for it.
+    iface: Option<Box<Interface>>,
     tables: Tables,
     guest: GuestOffloads,
     guest_mac: EthernetAddress,
-    /// Puts IPv4 fragments together.
-    whole: SocketSet<'static>,
-    whole_handle: SocketHandle,
+    /// Puts IPv4 fragments together; made when the first comes.
+    whole: Option<(SocketSet<'static>, SocketHandle)>,
     epoch: Instant,
     sweep: Instant,
     stats: Stats,
@@ -88,18 +88,9 @@ impl UserNet {
         let poll = Poll::new()?;
         let forwards = ForwardTable::new(&config, poll.registry())?;
         let epoch = Instant::now();
-        let mut whole = SocketSet::new(Vec::new());
-        let buffer =
-            |bytes| raw::PacketBuffer::new(vec![raw::PacketMetadata::EMPTY; 2], vec![0; bytes]);
-        let whole_handle = whole.add(raw::Socket::new(
-            Some(IpVersion::Ipv4),
-            Some(IpProtocol::Udp),
-            buffer(66_000),
-            buffer(0),
-        ));
         Ok(Self {
             policy: Policy::new(&config),
-            iface: interface(&config, guest),
+            iface: None,
             poll,
             events: Events::with_capacity(256),
             tables: Tables {
@@ -110,8 +101,7 @@ impl UserNet {
             },
             guest,
             guest_mac: EthernetAddress::BROADCAST,
-            whole,
-            whole_handle,
+            whole: None,
             epoch,
             sweep: epoch + SWEEP,
             stats: Stats::default(),
@@ -123,7 +113,7 @@ impl UserNet {
     /// The guest's driver was started anew: all its connections are gone, and it may take other offloads.
     pub fn reset(&mut self, guest: GuestOffloads) {
         self.guest = guest;
-        self.iface = interface(&self.config, guest);
+        self.iface = None;
         self.tables.tcp = TcpTable::new();
         self.tables.udp = UdpTable::new();
         self.tables.ping = PingTable::new();
@@ -245,13 +235,13 @@ impl UserNet {
             && packet.protocol == IpProtocol::Udp
             && self.policy.is_guest(packet.src))
         .then_some(())?;
-        let mut whole = std::mem::replace(&mut self.whole, SocketSet::new(Vec::new()));
+        let (mut whole, handle) = self.whole.take().unwrap_or_else(reassembly);
         self.with(sink, |_, ctx| ctx.feed(&mut whole, packet.bytes));
         let complete = whole
-            .get_mut::<raw::Socket<'_>>(self.whole_handle)
+            .get_mut::<raw::Socket<'_>>(handle)
             .recv()
             .map(<[u8]>::to_vec);
-        self.whole = whole;
+        self.whole = Some((whole, handle));
         if let Ok(bytes) = complete {
             self.datagram(&IpPacket::parse(&bytes)?, sink)?;
         }
@@ -329,7 +319,9 @@ impl UserNet {
             registry: self.poll.registry(),
             policy: &self.policy,
             limits: &self.config.limits,
-            iface: &mut self.iface,
+            iface: self
+                .iface
+                .get_or_insert_with(|| interface(&self.config, self.guest)),
             out,
             stats: &mut self.stats,
             now: Instant::now(),
@@ -339,8 +331,22 @@ impl UserNet {
     }
 }
 
+/// A socket that gets UDP datagrams whole, one at a time.
+fn reassembly() -> (SocketSet<'static>, SocketHandle) {
+    let buffer =
+        |bytes| raw::PacketBuffer::new(vec![raw::PacketMetadata::EMPTY; 2], vec![0; bytes]);
+    let mut sockets = SocketSet::new(Vec::new());
+    let handle = sockets.add(raw::Socket::new(
+        Some(IpVersion::Ipv4),
+        Some(IpProtocol::Udp),
+        buffer(66_000),
+        buffer(0),
+    ));
+    (sockets, handle)
+}
+
 /// smoltcp's view of the network: every address beyond the router is this interface's own.
-fn interface(config: &Config, guest: GuestOffloads) -> Interface {
+fn interface(config: &Config, guest: GuestOffloads) -> Box<Interface> {
     let mut nobody = Nobody;
     let mut frames = 0;
     let mut out = Out {
@@ -353,14 +359,14 @@ fn interface(config: &Config, guest: GuestOffloads) -> Interface {
     let mut settings = smoltcp::iface::Config::new(HardwareAddress::Ip);
     // Sequence numbers must not be guessable: take the seed from the hasher's random keys.
     settings.random_seed = RandomState::new().build_hasher().finish();
-    let mut iface = Interface::new(
+    let mut iface = Box::new(Interface::new(
         settings,
         &mut Port {
             inbound: None,
             out: &mut out,
         },
         smoltcp::time::Instant::ZERO,
-    );
+    ));
     iface.update_ip_addrs(|addrs| {
         let _ = addrs.push(IpCidr::new(config.gateway_v4.into(), config.prefix_v4));
         let _ = addrs.push(IpCidr::new(config.gateway_v6.into(), 64));
