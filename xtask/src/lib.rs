@@ -5,6 +5,7 @@
 //! - [`tidy`] and [`layers`]: the rules for files and for crate edges.
 //! - [`lab`]: the tests that need hardware-like KVM, in an emulated machine that has it.
 //! - [`fuzz`]: fuzz targets, for seconds or for hours.
+//! - [`packages`]: the programs of others that these need.
 //! - [`bench`]: the table of figures. [`dist`]: the release archive.
 #![forbid(unsafe_code)]
 

@@ -1,44 +1,92 @@
-//! The Debian packages that tests and laboratory use; everything else comes from crates.io.
+//! Debian's packages whose programs a command runs: what is missing is installed where this user may, else the command to type is said.
 
 use crate::sh;
-use crate::tally::Tally;
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use std::process::Command;
 
-/// Debian packages, and a program of each that shows whether it is there.
-const PACKAGES: [(&str, &str); 6] = [
+/// A package, and a program of it that shows whether it is there.
+type Package = (&'static str, &'static str);
+
+/// For the laboratory. Its kernel, busybox and e2fsck are downloaded, not installed.
+pub const LAB: &[Package] = &[
     ("qemu-system-x86", "qemu-system-x86_64"),
-    ("gcc", "gcc"),
-    ("musl-tools", "musl-gcc"),
-    ("golang-go", "go"),
-    ("busybox-static", "busybox"),
     ("e2fsprogs", "mke2fs"),
 ];
 
-/// Installs what is missing, where this user may.
-pub fn install() -> Result<Tally> {
-    let missing: Vec<_> = PACKAGES
-        .iter()
-        .filter(|(_, program)| !sh::found(program))
-        .map(|(package, _)| *package)
-        .collect();
-    let done = Tally {
-        passed: 1,
-        ..Tally::default()
-    };
+/// For all checks.
+pub const CI: &[Package] = &[
+    LAB[0],
+    LAB[1],
+    ("gcc", "gcc"),
+    ("g++", "c++"),
+    ("git", "git"),
+    ("golang-go", "go"),
+    ("iproute2", "ip"),
+    ("musl-tools", "musl-gcc"),
+];
+
+/// Sees to it that these are there.
+pub fn need(packages: &[Package]) -> Result<()> {
+    let missing = missing(packages, sh::found);
     if missing.is_empty() {
-        return Ok(done);
+        return Ok(());
+    }
+    let hint = format!(
+        "{} missing: sudo apt-get install --no-install-recommends {}",
+        if missing.len() == 1 {
+            "a package is"
+        } else {
+            "packages are"
+        },
+        missing.join(" ")
+    );
+    ensure!(sh::found("apt-get"), "{hint} (this is no Debian)");
+    let root = rustix::process::geteuid().is_root();
+    if !root && !may_sudo() {
+        bail!(hint);
     }
     let admin = |words: &[&str]| {
-        let mut command = Command::new(if rustix::process::geteuid().is_root() {
-            "env"
-        } else {
-            "sudo"
-        });
+        let mut command = Command::new(if root { "env" } else { "sudo" });
         command.arg("DEBIAN_FRONTEND=noninteractive").args(words);
         command
     };
-    sh::run(&mut admin(&["apt-get", "update", "-qq"]))?;
-    sh::run(admin(&["apt-get", "install", "-y", "-qq", "--no-install-recommends"]).args(missing))?;
-    Ok(done)
+    // Without network the lists that are there may do.
+    let lists = sh::run(&mut admin(&["apt-get", "update", "-qq"]));
+    let install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends"];
+    let installed = sh::run(admin(&install).args(&missing));
+    if let Err(error) = lists.and(installed) {
+        ensure!(
+            self::missing(packages, sh::found).is_empty(),
+            "{hint} ({error:#})"
+        );
+    }
+    Ok(())
+}
+
+fn missing(packages: &[Package], found: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let missing = packages.iter().filter(|(_, program)| !found(program));
+    missing.map(|(package, _)| *package).collect()
+}
+
+/// Whether this user becomes root without being asked for a password.
+fn may_sudo() -> bool {
+    let asked = Command::new("sudo").args(["-n", "true"]).output();
+    asked.is_ok_and(|output| output.status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_what_is_missing() {
+        assert!(missing(CI, |_| true).is_empty());
+        assert_eq!(missing(LAB, |program| program != "mke2fs"), ["e2fsprogs"]);
+        assert!(missing(CI, |_| false).contains(&"g++"));
+    }
+
+    #[test]
+    fn what_is_there_needs_no_apt() {
+        need(&[("coreutils", "ls")]).unwrap();
+    }
 }

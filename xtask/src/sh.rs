@@ -2,6 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result, ensure};
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -105,10 +106,16 @@ fn announce(command: &mut Command) -> &mut Command {
     command
 }
 
-/// Whether a program can be found.
+/// Where programs are: the path, and behind it the folders of administrators, which a user's path often lacks.
+pub fn path() -> OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
+}
+
+/// Whether a program can be found on [`path`].
 pub fn found(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+    std::env::split_paths(&path()).any(|dir| dir.join(program).is_file())
 }
 
 /// What a program left behind.

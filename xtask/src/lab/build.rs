@@ -2,7 +2,7 @@
 
 use super::debian;
 use super::outer::Maker;
-use crate::sh;
+use crate::{packages, sh};
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -20,8 +20,9 @@ pub struct Parts {
     pub probe: PathBuf,
 }
 
-/// Fetches, and builds where wanted.
+/// Installs and fetches what is missing, and builds where wanted.
 pub fn parts(fresh: bool) -> Result<Parts> {
+    packages::need(packages::LAB)?;
     let target = sh::target_dir()?.join("lab");
     let mut build = sh::cargo(&[
         "build",

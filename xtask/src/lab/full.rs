@@ -101,10 +101,7 @@ fn root() -> Result<PathBuf> {
     let stage = work.path().join("disk");
     std::fs::File::create(&stage)?.set_len(DISK)?;
     let mut format = Command::new("mke2fs");
-    format.env(
-        "PATH",
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    );
+    format.env("PATH", sh::path());
     sh::run(
         format
             .args(["-q", "-t", "ext4", "-d"])

@@ -159,10 +159,7 @@ pub fn disk(debian: &Debian, path: &Path, mib: u64) -> Result<()> {
     std::fs::set_permissions(&init, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     File::create(path)?.set_len(mib << 20)?;
     let mut make = Command::new("mke2fs");
-    make.env(
-        "PATH",
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    );
+    make.env("PATH", sh::path());
     sh::run(
         make.args(["-q", "-t", "ext4", "-d"])
             .arg(tree.path())

@@ -3,8 +3,8 @@
 use super::build::Parts;
 use super::cases::{Test, all};
 use super::outer::{Laboratory, Payload};
-use super::stand::Stand;
-use super::{MONITOR, guest, job};
+use super::repeat::Machines;
+use super::{MONITOR, boot, fail, guest, job};
 use crate::sh;
 use crate::tally::Tally;
 use anyhow::Result;
@@ -60,6 +60,7 @@ impl Test {
                 ));
             }
         }
+        lab.sound()?;
         Ok((done, verdict))
     }
 
@@ -116,7 +117,7 @@ impl Files {
 }
 
 /// Boots the laboratory with kernels and RAM disk, and runs what the filter leaves.
-pub fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
+pub fn tests(parts: &Parts, filter: &[String], spares: &mut u32) -> Result<Tally> {
     let tests: Vec<_> = all()
         .into_iter()
         .filter(|test| filter.iter().all(|f| test.title().contains(f.as_str())))
@@ -126,15 +127,16 @@ pub fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
         return Ok(tally);
     }
     let files = Files::make(parts)?;
-    let mut stand = Stand::boot(&parts.maker, &files.payload)?;
+    let mut machines = Machines::new(spares, || boot(&parts.maker, &files.payload))?;
     for test in &tests {
-        match stand.run(&test.title(), |lab| test.run(lab)) {
+        let title = test.title();
+        tally.count(match machines.run(&title, |lab| test.run(lab)) {
             Ok((done, verdict)) => {
                 tell(test, &done, &verdict);
-                tally.count(verdict.is_ok());
+                verdict.is_ok()
             }
-            Err(error) => return Ok(super::given_up(tally, &test.title(), &error)),
-        }
+            Err(error) => fail(&title, &error),
+        });
     }
     Ok(tally)
 }

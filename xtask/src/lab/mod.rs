@@ -5,7 +5,7 @@
 //!
 //! - [`debian`]: the packages it needs. [`modules`], [`cpio`]: kernel modules and RAM disks.
 //! - [`full`]: a whole Debian.
-//! - [`outer`]: the machine. [`stand`]: a machine that is replaced when it breaks down. [`unikernels`]: the tests of images in it. [`linux`], [`cases`] and [`guest`]: stock Linux guests
+//! - [`outer`]: the machine. [`repeat`]: what happens when it breaks down. [`unikernels`]: the tests of images in it. [`linux`], [`cases`] and [`guest`]: stock Linux guests
 //!   in it.
 
 pub mod build;
@@ -17,11 +17,11 @@ pub mod guest;
 pub mod linux;
 pub mod modules;
 pub mod outer;
-pub mod stand;
+pub mod repeat;
 pub mod unikernels;
 
-use crate::sh;
 use crate::tally::Tally;
+use crate::{packages, sh};
 use anyhow::{Context, Result, bail, ensure};
 use build::Parts;
 use lab_agent::{Done, Job};
@@ -97,9 +97,6 @@ struct RunArgs {
 
 /// Does what the arguments say.
 pub fn lab(args: &Args) -> Result<()> {
-    if !args.no_build && sh::found("apt-get") {
-        crate::packages::install()?;
-    }
     let parts = build::parts(!args.no_build)?;
     if args.shell || matches!(args.command, Some(Command::Exec { .. })) {
         let files = args
@@ -135,16 +132,10 @@ pub fn lab(args: &Args) -> Result<()> {
 }
 
 fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
-    let mut tally = linux::tests(parts, filter)?;
-    tally.add(unikernels::tests(parts, filter)?);
+    let mut spares = repeat::SPARES;
+    let mut tally = linux::tests(parts, filter, &mut spares)?;
+    tally.add(unikernels::tests(parts, filter, &mut spares)?);
     Ok(tally)
-}
-
-/// What was counted before a test that could not be run; nothing comes after it.
-fn given_up(mut tally: Tally, title: &str, error: &anyhow::Error) -> Tally {
-    anstream::println!("{}FAIL{:#} {title}: {error:#}", sh::FAIL, sh::FAIL);
-    tally.count(false);
-    tally
 }
 
 /// All tests, as a step of a longer run: skipped, loudly, where QEMU or Debian's packages cannot be had.
@@ -164,10 +155,7 @@ pub fn step() -> Result<Tally> {
 }
 
 fn available() -> Result<()> {
-    ensure!(
-        sh::found("qemu-system-x86_64"),
-        "there is no QEMU (apt-get install --no-install-recommends qemu-system-x86)"
-    );
+    packages::need(packages::LAB)?;
     ensure!(
         sh::found("apt-get") && sh::found("dpkg-deb"),
         "this is no Debian: its kernel comes by apt"
@@ -209,6 +197,19 @@ fn run_image(maker: &Maker, mut payload: Vec<Payload>, args: &RunArgs) -> Result
         }
     }
     Ok(())
+}
+
+/// Boots a machine and says how long it took.
+fn boot(maker: &Maker, payload: &[Payload]) -> Result<Laboratory> {
+    let lab = Laboratory::boot(maker, payload, Size::default())?;
+    note(&lab);
+    Ok(lab)
+}
+
+/// Tells that a test has no verdict: a failure.
+fn fail(title: &str, error: &anyhow::Error) -> bool {
+    anstream::println!("{}FAIL{:#} {title}: {error:#}", sh::FAIL, sh::FAIL);
+    false
 }
 
 /// Says how long the machine took.

@@ -2,8 +2,8 @@
 
 use super::build::Parts;
 use super::outer::{Laboratory, Payload};
-use super::stand::Stand;
-use super::{MONITOR, job};
+use super::repeat::Machines;
+use super::{MONITOR, boot, fail, job};
 use crate::e2e::case::Case;
 use crate::e2e::run::{judge, native};
 use crate::e2e::subject::{self, Subject};
@@ -67,6 +67,7 @@ impl Test<'_> {
             job.signal_after = signal.after.clone().into_bytes();
         }
         let outcome = outcome(lab.run(job)?);
+        lab.sound()?;
         let judged = judge(self.case, &outcome, native);
         Ok((outcome, judged))
     }
@@ -91,7 +92,7 @@ fn outcome(done: Done) -> Outcome {
 }
 
 /// Builds the images, boots the laboratory, runs what the filter leaves.
-pub fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
+pub fn tests(parts: &Parts, filter: &[String], spares: &mut u32) -> Result<Tally> {
     if filter.iter().any(|f| f.starts_with("linux")) {
         return Ok(Tally::default());
     }
@@ -108,8 +109,8 @@ pub fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
             }
         }
     }
-    let mut stand = Stand::boot(&parts.maker, &payload)?;
-    run_all(&tools, &mut stand, &tests)
+    let machines = Machines::new(spares, || boot(&parts.maker, &payload))?;
+    run_all(&tools, machines, &tests)
 }
 
 fn wanted<'a>(subjects: &'a [Subject], filter: &[String]) -> Vec<Test<'a>> {
@@ -130,7 +131,11 @@ fn wanted<'a>(subjects: &'a [Subject], filter: &[String]) -> Vec<Test<'a>> {
     tests
 }
 
-fn run_all(tools: &Tools, stand: &mut Stand<'_>, tests: &[Test<'_>]) -> Result<Tally> {
+fn run_all(
+    tools: &Tools,
+    mut machines: Machines<'_, Laboratory>,
+    tests: &[Test<'_>],
+) -> Result<Tally> {
     let (mut tally, mut natives) = (Tally::default(), HashMap::new());
     for test in tests {
         let key = (test.subject.name.clone(), test.case.name.clone());
@@ -139,13 +144,14 @@ fn run_all(tools: &Tools, stand: &mut Stand<'_>, tests: &[Test<'_>]) -> Result<T
             natives.insert(key.clone(), outcome);
         }
         let native = natives.get(&key).and_then(Option::as_ref);
-        match stand.run(&test.title(), |lab| test.run(lab, native)) {
+        let title = test.title();
+        tally.count(match machines.run(&title, |lab| test.run(lab, native)) {
             Ok((outcome, judged)) => {
                 tell(test, &outcome, &judged);
-                tally.count(judged.is_ok());
+                judged.is_ok()
             }
-            Err(error) => return Ok(super::given_up(tally, &test.title(), &error)),
-        }
+            Err(error) => fail(&title, &error),
+        });
     }
     Ok(tally)
 }
