@@ -163,6 +163,14 @@ fn what_does_not_fit_into_memory() {
     let initrd = initrd.to_str().unwrap();
     let args = ["--memory", "64M", "--initrd", initrd];
     refused(with(&small, &args), 78, "of 52428800 bytes does not fit");
+    refused(with(&small, &args), 78, "more memory (--memory)");
+    // Below 2 GiB a bzImage says where it ends at most; more memory does not help.
+    let packed = place.file("packed", &bzimage(0x340_0000, 1));
+    let huge = place.file("huge", b"");
+    let file = std::fs::File::options().write(true).open(&huge).unwrap();
+    file.set_len(3 << 30).unwrap();
+    let args = ["--memory", "4G", "--initrd", huge.to_str().unwrap()];
+    refused(with(&packed, &args), 78, "takes none that ends higher");
     refused(
         with(&small, &["--initrd", "/nonexistent"]),
         66,

@@ -89,7 +89,7 @@ pub enum KernelError {
     },
     /// The initial RAM disk does not fit behind the kernel.
     #[error(
-        "the initrd {path} of {len} bytes does not fit between the kernel's end at {start:#x} and {end:#x}: give the guest more memory (--memory) or a smaller initrd"
+        "the initrd {path} of {len} bytes does not fit between the kernel's end at {start:#x} and {end:#x}: {advice}"
     )]
     Initrd {
         /// As given.
@@ -100,6 +100,8 @@ pub enum KernelError {
         start: u64,
         /// First address that cannot be used.
         end: u64,
+        /// What helps.
+        advice: &'static str,
     },
     /// The command line is too long.
     #[error(
@@ -470,6 +472,10 @@ pub fn load_initrd(path: &Path, kernel: &Loaded, ram: &mut GuestRam) -> Result<I
             len,
             start: kernel.end,
             end,
+            advice: match end < low / PAGE_SIZE * PAGE_SIZE {
+                true => "the kernel takes none that ends higher, so give a smaller one",
+                false => "give the guest more memory (--memory) or a smaller initrd",
+            },
         }
         .into());
     };
