@@ -203,6 +203,18 @@ pub fn all() -> Vec<Test> {
         ],
         ..UP
     });
+    tests.push(Test {
+        script: "oom",
+        kernel: "vmlinux",
+        flags: &["--control", "/tmp/control", "--memory", "256M"],
+        around: INFLATE,
+        console: &[
+            "guest: filled 150 MiB, 0 killed",
+            "guest: took at least 20 MiB back",
+            "oom ended with 0",
+        ],
+        ..UP
+    });
     tests
 }
 
@@ -224,6 +236,14 @@ until say stats | grep -q '"reported_free_bytes":[1-9]'; do sleep 0.1; done
 echo "reported: yes" >&2
 say stats >&2
 say "balloon 0" >&2
+wait $vm
+"#;
+
+/// Inflates the balloon to 100 MiB and leaves it so.
+const INFLATE: &str = r#"
+"$@" & vm=$!
+until [ -e /tmp/control ] && lab-probe say /tmp/control stats | grep -q guest_total_bytes; do sleep 0.1; done
+lab-probe say /tmp/control "balloon 100M" >&2
 wait $vm
 "#;
 

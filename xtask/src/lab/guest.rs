@@ -58,6 +58,17 @@ until [ $(pages deflate) -ge 25600 ]; do sleep 0.2; done
 echo "guest: has all again"
 "#;
 
+/// Needs more memory than the balloon leaves: it must shrink before anybody is killed.
+const OOM: &str = r#"
+pages() { awk "/balloon_$1 / { print \$2 }" /proc/vmstat; }
+until [ $(pages inflate) -ge 25600 ]; do sleep 0.2; done
+mkdir /tmp/large
+mount -t tmpfs -o size=200M tmp /tmp/large
+dd if=/dev/zero of=/tmp/large/fill bs=1M count=150 2>/dev/null
+echo "guest: filled $(du -m /tmp/large/fill | cut -f1) MiB, $(dmesg | grep -c 'Killed process') killed"
+[ $(pages deflate) -ge 5120 ] && echo "guest: took at least 20 MiB back"
+"#;
+
 /// An address by DHCP, a file fetched from the outer machine, and a server for it until it says that it is done.
 const NET: &str = r#"
 set -e
@@ -122,6 +133,7 @@ pub const TESTS: &[(&str, &str)] = &[
         "lab-probe read random /dev/vda 4096 8 4000\nlab-probe read sequential /dev/vda 131072 4 1024",
     ),
     ("balloon", BALLOON),
+    ("oom", OOM),
     ("killed", KILLED),
     (
         "zeroes",
