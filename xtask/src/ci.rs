@@ -46,7 +46,7 @@ pub fn ci(args: &Args) -> Result<()> {
             ..e2e::Args::default()
         };
         steps.push(("end to end", Box::new(move || e2e::e2e(&e2e_args))));
-        steps.push(("laboratory", Box::new(lab::step)));
+        steps.push(("laboratory", Box::new(|| lab::step(args.own))));
     }
     let (mut total, mut summary) = (Tally::default(), Vec::new());
     for (name, step) in &steps {

@@ -41,6 +41,9 @@ pub struct Args {
     /// Only tests whose line contains this (repeatable: all must match)
     #[arg(value_name = "FILTER")]
     filter: Vec<String>,
+    /// Leave out programs from crates.io
+    #[arg(long)]
+    own: bool,
     /// Use the programs of the last build
     #[arg(long, global = true)]
     no_build: bool,
@@ -127,19 +130,19 @@ pub fn lab(args: &Args) -> Result<()> {
         }
         Some(Command::Exec { .. }) => Ok(()),
         None if args.full => full::test(&parts)?.verdict(),
-        None => tests(&parts, &args.filter)?.verdict(),
+        None => tests(&parts, &args.filter, args.own)?.verdict(),
     }
 }
 
-fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
+fn tests(parts: &Parts, filter: &[String], own: bool) -> Result<Tally> {
     let mut spares = repeat::SPARES;
     let mut tally = linux::tests(parts, filter, &mut spares)?;
-    tally.add(unikernels::tests(parts, filter, &mut spares)?);
+    tally.add(unikernels::tests(parts, filter, own, &mut spares)?);
     Ok(tally)
 }
 
 /// All tests, as a step of a longer run: skipped, loudly, where QEMU or Debian's packages cannot be had.
-pub fn step() -> Result<Tally> {
+pub fn step(own: bool) -> Result<Tally> {
     if let Err(error) = available() {
         anstream::eprintln!(
             "{}SKIPPED{:#} the laboratory: {error:#}",
@@ -151,7 +154,7 @@ pub fn step() -> Result<Tally> {
             ..Tally::default()
         });
     }
-    tests(&build::parts(true)?, &[])
+    tests(&build::parts(true)?, &[], own)
 }
 
 fn available() -> Result<()> {

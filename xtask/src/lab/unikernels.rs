@@ -1,4 +1,5 @@
-//! Images under kvm-amd: every example, bound and not, with its numbers of vCPUs, judged as the end-to-end tests judge.
+//! Images under kvm-amd: every example and some programs of others, bound and not, with their numbers of vCPUs, judged as the end-to-end
+//! tests judge.
 
 use super::build::Parts;
 use super::outer::{Laboratory, Payload};
@@ -7,6 +8,7 @@ use super::{MONITOR, boot, fail, job};
 use crate::e2e::case::Case;
 use crate::e2e::run::{judge, native};
 use crate::e2e::subject::{self, Subject};
+use crate::e2e::third_party;
 use crate::e2e::tools::Tools;
 use crate::sh::{self, Outcome};
 use crate::tally::Tally;
@@ -91,14 +93,17 @@ fn outcome(done: Done) -> Outcome {
     }
 }
 
-/// Builds the images, boots the laboratory, runs what the filter leaves.
-pub fn tests(parts: &Parts, filter: &[String], spares: &mut u32) -> Result<Tally> {
+/// Builds the images, boots the laboratory, runs what the filter leaves. `own`: without programs from crates.io.
+pub fn tests(parts: &Parts, filter: &[String], own: bool, spares: &mut u32) -> Result<Tally> {
     if filter.iter().any(|f| f.starts_with("linux")) {
         return Ok(Tally::default());
     }
     let tools = Tools::build(true)?;
     let mut subjects = subject::examples(&tools)?;
     subjects.extend(subject::foreign(&tools)?);
+    if !own {
+        subjects.extend(third_party::subjects(&tools)?);
+    }
     let tests = wanted(&subjects, filter);
     let mut payload = vec![Payload::new(MONITOR, &parts.monitor)];
     for subject in &subjects {
