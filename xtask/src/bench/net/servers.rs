@@ -1,6 +1,6 @@
 //! A server of the examples somewhere: as a process, as a unikernel on tap or user network, or under QEMU.
 
-use super::{refused, request, tap, until};
+use super::{AT_ONCE, SOON, refused, request, tap, until};
 use crate::bench::measure;
 use crate::e2e::tools::Tools;
 use crate::sh;
@@ -166,6 +166,7 @@ impl Server {
     /// Waits until it answers.
     pub fn wait(&mut self) -> Result<()> {
         let address = self.address.parse()?;
+        let mut patience = AT_ONCE;
         until(START, || {
             ensure!(
                 self.child.try_wait()?.is_none(),
@@ -173,7 +174,9 @@ impl Server {
                 self.name
             );
             if self.http {
-                return request(&self.address).map(drop);
+                let tried = request(&self.address, patience).map(drop);
+                patience = (patience * 11 / 10).min(SOON);
+                return tried;
             }
             let stream = TcpStream::connect_timeout(&address, Duration::from_millis(100));
             let mut stream = stream.with_context(|| refused(&self.address))?;
