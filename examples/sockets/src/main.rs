@@ -4,6 +4,7 @@ mod async_echo;
 mod errors;
 mod inet;
 mod messages;
+mod options;
 mod unix;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -12,6 +13,7 @@ fn main() -> Result<()> {
     inet::run()?;
     unix::run()?;
     messages::run()?;
+    options::run()?;
     errors::run()?;
     async_echo::run()?;
     println!("done");
