@@ -111,9 +111,9 @@ fn of_signal_frame(program: &Program<'_>, fde: u64) -> bool {
         return false;
     };
     let cie = cie_distance_at.wrapping_sub(u64::from(u32::from_le_bytes(distance)));
-    let letters = (0..8).map_while(|n| {
+    let mut letters = (0..8).map_while(|n| {
         let byte = program.bytes_at(cie.wrapping_add(AUGMENTATION_AT + n), 1)?;
-        byte.first().copied().filter(|&letter| letter != 0)
+        byte.first().filter(|&&letter| letter != 0)
     });
-    letters.into_iter().any(|letter| letter == b'S')
+    letters.any(|&letter| letter == b'S')
 }

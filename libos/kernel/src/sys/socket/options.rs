@@ -24,18 +24,18 @@ fn int(value: &[u8]) -> Result<u32> {
         .ok_or(Errno::EINVAL)
 }
 
-/// The names of options of `SOL_SOCKET` that have two of them: on a 64-bit machine both mean the same.
-fn canonical(level: u32, name: u32) -> u32 {
-    if level != linux::SOL_SOCKET {
-        return name;
-    }
-    match name {
+/// Level and name. Some options of `SOL_SOCKET` have two names: on a 64-bit machine both mean the same.
+fn canonical(level: u64, name: u64) -> (u32, u32) {
+    let (level, name) = (level as u32, name as u32);
+    let name = match name {
+        name if level != linux::SOL_SOCKET => name,
         linux::SO_RCVTIMEO_NEW => linux::SO_RCVTIMEO_OLD,
         linux::SO_SNDTIMEO_NEW => linux::SO_SNDTIMEO_OLD,
         linux::SO_TIMESTAMP_NEW => linux::SO_TIMESTAMP_OLD,
         linux::SO_TIMESTAMPNS_NEW => linux::SO_TIMESTAMPNS_OLD,
         name => name,
-    }
+    };
+    (level, name)
 }
 
 /// A `struct timeval` as nanoseconds; zero means "for ever".
@@ -143,8 +143,7 @@ fn set_unix(
 pub fn setsockopt(fd: u64, level: u64, name: u64, value: u64, len: u64) -> Result<u64> {
     let handle = Handle::of(fd)?;
     let file = handle.socket()?;
-    let level = level as u32;
-    let name = canonical(level, name as u32);
+    let (level, name) = canonical(level, name);
     if (len as i32) < 0 {
         return Err(Errno::EINVAL);
     }
@@ -235,8 +234,7 @@ const NOBODY: Credentials = Credentials {
 pub fn getsockopt(fd: u64, level: u64, name: u64, value: u64, len: u64) -> Result<u64> {
     let handle = Handle::of(fd)?;
     let file = handle.socket()?;
-    let level = level as u32;
-    let name = canonical(level, name as u32);
+    let (level, name) = canonical(level, name);
     let room = usize::try_from(user::get::<i32>(len)?).map_err(|_| Errno::EINVAL)?;
     let bytes = match (level, name, &file.socket) {
         (linux::SOL_SOCKET, linux::SO_RCVTIMEO_OLD, _) => show_timeval(&file.receive_timeout),
