@@ -26,7 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
                     if !kernel.offers(protocol) {
                         continue;
                     }
-                    if let Ok(loaded) = kernel.load(ram, protocol).and_then(Loading::finish) {
+                    if let Ok(loaded) = kernel.load(ram, protocol, None).and_then(Loading::finish) {
                         let _ = load_initrd(path, &loaded, ram);
                     }
                 }

@@ -3,6 +3,7 @@
 //! Knows no device and no image. Everything it returns is safe to use; every `unsafe` block says why it is sound.
 //!
 //! - [`memory`]: guest RAM, lazily backed, with files mapped into it.
+//! - [`gate`]: parts of it that are filled while the guest runs.
 //! - [`kvm`]: the virtual machine: memory slots, interrupt messages, doorbells.
 //! - [`vcpu`]: one virtual CPU; its exits are an enum ([`exit::Exit`]) that somebody else dispatches; [`kick`] takes it out.
 //! - [`cpuid`]: what the guest's `cpuid` answers.
@@ -19,6 +20,7 @@ pub mod cpuid;
 pub mod disk;
 pub mod entropy;
 pub mod exit;
+pub mod gate;
 pub mod kick;
 pub mod kvm;
 pub mod limits;

@@ -180,7 +180,7 @@ impl GuestRam {
         }
     }
 
-    fn host_range(&self, gpa: u64, len: u64) -> Result<u64, MemoryError> {
+    pub(crate) fn host_range(&self, gpa: u64, len: u64) -> Result<u64, MemoryError> {
         host_range(&self.regions, gpa, len)
     }
 }
@@ -264,7 +264,7 @@ fn host_range(regions: &[Region], gpa: u64, len: u64) -> Result<u64, MemoryError
 }
 
 /// Reserves `size` bytes at a 2 MiB boundary and returns the address.
-fn reserve_aligned(size: u64) -> Result<u64, MemoryError> {
+pub(crate) fn reserve_aligned(size: u64) -> Result<u64, MemoryError> {
     let total = size + HUGE_PAGE;
     // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
     let raw = unsafe {

@@ -45,6 +45,27 @@ const SUITES: &[Suite] = &[
     // The packages of later versions leave out files that their own tests need.
     suite("regex", "=1.11.1"),
     suite("tempfile", "=3.27.0"),
+    suite("mini-redis", "=0.4.1"),
+    Suite {
+        name: "tokio",
+        version: "=1.54.1",
+        flags: TOKIO_NET,
+        // It starts a process.
+        skip: &["anon_pipe_spawn_echo"],
+    },
+];
+
+/// What tokio tests of its network. mio's crate comes without tests.
+const TOKIO_NET: &[&str] = &[
+    "--features=full",
+    "--test=net_bind_resource",
+    "--test=net_lookup_host",
+    "--test=net_panic",
+    "--test=net_quickack",
+    "--test=net_unix_pipe",
+    "--test=tcp_*",
+    "--test=udp",
+    "--test=uds_*",
 ];
 
 /// Runs those that the filter leaves; their tests count one by one.

@@ -21,6 +21,8 @@ pub enum Kind {
     Worker,
     /// Carries them to sockets that it opens itself.
     Network,
+    /// Fills guest memory from a file that is open already.
+    Loader,
 }
 
 /// How a refused call is reported.
@@ -66,6 +68,7 @@ pub fn enter(kind: Kind) -> io::Result<()> {
         Kind::EventLoop => &EVENT_LOOP,
         Kind::Worker => &WORKER,
         Kind::Network => &NETWORK,
+        Kind::Loader => &LOADER,
     };
     let wanted = libc::sock_fprog {
         len: program.len() as u16,
@@ -119,6 +122,14 @@ extern "C" fn refused(_: i32, info: *const Refused, _: *const libc::c_void) {
 mod tests {
     use super::*;
 
+    const KINDS: [Kind; 5] = [
+        Kind::Vcpu,
+        Kind::EventLoop,
+        Kind::Worker,
+        Kind::Network,
+        Kind::Loader,
+    ];
+
     /// Runs `work` in a thread of its own that has entered `kind`.
     fn confined<R: Send + 'static>(kind: Kind, work: impl FnOnce() -> R + Send + 'static) -> R {
         let name = |_| "a call";
@@ -132,7 +143,7 @@ mod tests {
 
     #[test]
     fn every_kind_can_do_its_ordinary_work() {
-        for kind in [Kind::Vcpu, Kind::EventLoop, Kind::Worker, Kind::Network] {
+        for kind in KINDS {
             let sum: usize = confined(kind, || (0..200).map(|i| vec![1u8; i * 4096].len()).sum());
             assert_eq!(sum, 199 * 100 * 4096);
         }
@@ -140,7 +151,7 @@ mod tests {
 
     #[test]
     fn files_cannot_be_opened() {
-        for kind in [Kind::Vcpu, Kind::EventLoop, Kind::Worker, Kind::Network] {
+        for kind in KINDS {
             let error = confined(kind, || std::fs::File::open("/etc/passwd").err());
             assert_eq!(error.unwrap().kind(), io::ErrorKind::PermissionDenied);
         }

@@ -26,7 +26,7 @@ pub struct Rules {
 }
 
 /// All kinds.
-pub const KINDS: [Rules; 4] = [
+pub const KINDS: [Rules; 5] = [
     Rules {
         name: "VCPU",
         tables: &[ALWAYS, STREAMS, KVM, TERMINAL, NO_FILES],
@@ -42,6 +42,10 @@ pub const KINDS: [Rules; 4] = [
     Rules {
         name: "NETWORK",
         tables: &[ALWAYS, STREAMS, KVM, TERMINAL, FILES, SOCKETS, END],
+    },
+    Rules {
+        name: "LOADER",
+        tables: &[ALWAYS, STREAMS, FILES, GATE],
     },
 ];
 
@@ -117,6 +121,9 @@ const STREAMS: &[Call] = &[
 
 /// Requests to KVM: their second byte is its own.
 const KVM: &[Call] = &[Masked(SYS_ioctl, 1, 0xff00, 0xae00)];
+
+/// Requests to userfaultfd: their second byte is its own.
+const GATE: &[Call] = &[Masked(SYS_ioctl, 1, 0xff00, 0xaa00)];
 
 /// Requests of ioctl_tty(2), by number: their types differ from one C library to the next.
 mod tty {

@@ -82,7 +82,7 @@ pub fn run(args: &LinuxArgs, clock: Clock) -> Result<u8, Error> {
         cpus: cpus(args.cpus)?,
     };
     let ram = machine::reserve(size.memory)?;
-    let loading = kernel.load(&ram, protocol)?;
+    let loading = kernel.load(&ram, protocol, Some(first.alarm()))?;
     let mut machine = Machine::with_ram(first, size, ram)?;
     timings.mark("VM ready");
     let loaded = loading.loaded;

@@ -1,26 +1,25 @@
 //! Linux kernels: bzImage by its 64-bit entry, ELF by PVH or by the 64-bit entry (Linux `Documentation/arch/x86/boot.rst`).
 //!
 //! [`Kernel::open`] says what a file is, by its content alone; [`Kernel::load`] puts it into guest RAM. ELF segments are copied, by
-//! threads beside whatever else there is to do ([`Loading`]): kernels write to most of their own text while they start, so that a
+//! threads beside whatever else there is to do ([`super::filling`]): kernels write to most of their own text while they start, so that a
 //! mapping costs two faults for each of its pages, where huge pages of a copy cost nothing (measured: a third of the whole boot).
 //! The initial RAM disk is mapped.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread::JoinHandle;
 
 use linux_loader::bootparam::setup_header;
 use linux_loader::loader::{BzImage, KernelLoader};
 use unik_abi::PAGE_SIZE;
 use unik_abi::pvh::XEN_ELFNOTE_PHYS32_ENTRY;
-use unik_host::memory::{self, GuestRam, HUGE_PAGE, MemoryError};
+use unik_host::memory::{self, GuestRam, HUGE_PAGE};
 use vm_memory::GuestAddress;
 
 use super::elf::{Elf, ElfError, Load};
+use super::filling::Filling;
 use crate::error::Error;
+use crate::machine::vcpus::Alarm;
 
 /// Where kernels lie at the earliest: the first megabyte belongs to tables.
 const LOWEST: u64 = 0x10_0000;
@@ -37,9 +36,6 @@ const XLF_KERNEL_64: u16 = 1;
 
 /// Highest address of an initial RAM disk for kernels that do not say.
 const INITRD_MAX: u64 = 0x7fff_ffff;
-
-/// Threads that copy a kernel.
-const COPIERS: usize = 2;
 
 /// Bytes that an ELF kernel of unknown needs gets behind its segments.
 const BREATHING_SPACE: u64 = 8 << 20;
@@ -162,35 +158,18 @@ pub struct Loaded {
 }
 
 /// A kernel on its way into memory.
-#[derive(Debug)]
 pub struct Loading {
     /// What it will be.
     pub loaded: Loaded,
-    threads: Vec<Copier>,
+    filling: Option<Filling>,
 }
-
-type Copier = JoinHandle<Result<(), MemoryError>>;
 
 impl Loading {
-    /// Waits until all of it is there.
+    /// Waits until the guest may start.
     pub fn finish(self) -> Result<Loaded, Error> {
-        for thread in self.threads {
-            // A thread that panicked has said so itself.
-            let gone = |_| Error::host("run a thread")(std::io::Error::other("it panicked"));
-            thread.join().map_err(gone)??;
-        }
+        self.filling.map_or(Ok(()), Filling::finish)?;
         Ok(self.loaded)
     }
-}
-
-/// Offset in the file, length and address of the parts of a segment, each within one huge page.
-fn pieces(load: &Load) -> impl Iterator<Item = (u64, u64, u64)> {
-    let (offset, start, end) = (load.offset, load.paddr, load.paddr + load.file_len);
-    let first = start / HUGE_PAGE * HUGE_PAGE;
-    (first..end).step_by(HUGE_PAGE as usize).map(move |page| {
-        let (from, to) = (page.max(start), (page + HUGE_PAGE).min(end));
-        (offset + (from - start), to - from, from)
-    })
 }
 
 impl Kernel {
@@ -223,14 +202,27 @@ impl Kernel {
         }
     }
 
-    /// Begins to put the kernel into `ram`.
-    pub fn load(&self, ram: &GuestRam, protocol: Protocol) -> Result<Loading, Error> {
+    /// Begins to put the kernel into `ram`. With an `alarm` that may go on when the guest runs already, where the host allows it.
+    pub fn load(
+        &self,
+        ram: &GuestRam,
+        protocol: Protocol,
+        alarm: Option<Alarm>,
+    ) -> Result<Loading, Error> {
         match &self.form {
             Form::BzImage(header) => Ok(Loading {
                 loaded: self.load_bzimage(header, ram)?,
-                threads: Vec::new(),
+                filling: None,
             }),
-            Form::Elf { loads, pvh, entry } => self.load_elf(loads, *pvh, *entry, ram, protocol),
+            Form::Elf { loads, pvh, entry } => {
+                let loaded = self.plan_elf(loads, *pvh, *entry, ram, protocol)?;
+                let file = self.file.try_clone().map_err(|e| self.unreadable(e))?;
+                let filling = Filling::begin(file, loads, ram, alarm)?;
+                Ok(Loading {
+                    loaded,
+                    filling: Some(filling),
+                })
+            }
         }
     }
 
@@ -260,18 +252,17 @@ impl Kernel {
         })
     }
 
-    fn load_elf(
+    fn plan_elf(
         &self,
         loads: &[Load],
         pvh: Option<u32>,
         entry: u64,
         ram: &GuestRam,
         protocol: Protocol,
-    ) -> Result<Loading, Error> {
+    ) -> Result<Loaded, KernelError> {
         let end = loads.iter().map(|l| l.paddr + l.mem_len).max().unwrap_or(0);
         self.check_memory(end.saturating_add(BREATHING_SPACE), ram)?;
         self.check_segments(loads, ram)?;
-        let threads = self.copy(loads, ram)?;
         let entry = match (protocol, pvh) {
             (Protocol::Pvh, Some(address)) => address.into(),
             _ => entry,
@@ -281,15 +272,15 @@ impl Kernel {
             version: 0x20f,
             ..Default::default()
         };
-        let loaded = Loaded {
+        Ok(Loaded {
             entry,
             protocol,
             header,
-            end: end.next_multiple_of(PAGE_SIZE),
+            // It is filled by whole huge pages.
+            end: end.next_multiple_of(HUGE_PAGE),
             initrd_max: INITRD_MAX,
             cmdline_max: 2047,
-        };
-        Ok(Loading { loaded, threads })
+        })
     }
 
     /// Segments lie in memory, and no two of them in the same place.
@@ -309,29 +300,6 @@ impl Kernel {
             Some(pair) => Err(damaged(pair[1], "in another")),
             None => Ok(()),
         }
-    }
-
-    /// Starts the threads that copy what the file has of the segments; fresh RAM is zero already.
-    fn copy(&self, loads: &[Load], ram: &GuestRam) -> Result<Vec<Copier>, Error> {
-        let pieces: Vec<_> = loads.iter().flat_map(pieces).collect();
-        let work = Arc::new((pieces, AtomicUsize::new(0)));
-        let copier = |_| {
-            let (work, warmer) = (Arc::clone(&work), ram.warmer());
-            let file = self.file.try_clone()?;
-            let copy = move || {
-                let (pieces, next) = &*work;
-                while let Some(&(offset, len, at)) = pieces.get(next.fetch_add(1, Relaxed)) {
-                    warmer.read_file_part(&file, offset, len, at)?;
-                }
-                Ok(())
-            };
-            let thread = std::thread::Builder::new().name("unik-load".into());
-            thread.stack_size(64 << 10).spawn(copy)
-        };
-        (0..COPIERS)
-            .map(copier)
-            .collect::<Result<_, _>>()
-            .map_err(Error::host("start a thread"))
     }
 
     fn unreadable(&self, source: std::io::Error) -> KernelError {

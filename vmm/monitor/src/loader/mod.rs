@@ -5,6 +5,7 @@
 //! by segment. Each further kind of guest is one more file here.
 
 pub mod elf;
+mod filling;
 pub mod linux;
 
 use std::fs::File;

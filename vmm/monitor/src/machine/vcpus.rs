@@ -112,10 +112,48 @@ struct Outcome {
 }
 
 impl Outcome {
+    fn new() -> Result<Arc<Self>, Error> {
+        let announced = unik_host::event().map_err(Error::host("create an event"))?;
+        Ok(Arc::new(Self {
+            ending: Mutex::new(None),
+            announced,
+        }))
+    }
+
     fn announce(&self, ending: Ending) {
         lock(&self.ending).get_or_insert(ending);
         // Writing fails only when the counter is full: then it is announced already.
         let _ = self.announced.write(1);
+    }
+}
+
+/// Ends a machine from elsewhere, when the host fails it.
+#[derive(Clone)]
+pub struct Alarm(Arc<Outcome>);
+
+impl Alarm {
+    /// Of a machine with this outcome.
+    fn of(outcome: &Arc<Outcome>) -> Self {
+        Self(Arc::clone(outcome))
+    }
+
+    /// The machine ends with this, unless it has ended already.
+    pub fn raise(&self, error: Error) {
+        self.0.announce(Ending::Host(error));
+    }
+
+    /// One without a machine, and a wait for what is raised.
+    #[cfg(test)]
+    pub fn alone() -> (Self, impl FnOnce() -> Ending) {
+        let outcome = Outcome::new().unwrap();
+        let alarm = Self::of(&outcome);
+        let wait = move || loop {
+            if let Some(ending) = lock(&outcome.ending).take() {
+                return ending;
+            }
+            std::thread::yield_now();
+        };
+        (alarm, wait)
     }
 }
 
@@ -172,11 +210,7 @@ impl FirstVcpu {
     /// Starts the thread, which begins to ask `kvm` what it supports.
     pub fn spawn(kvm: Arc<Kvm>) -> Result<Self, Error> {
         signals::install_kick().map_err(Error::host("set up a signal"))?;
-        let announced = unik_host::event().map_err(Error::host("create an event"))?;
-        let outcome = Arc::new(Outcome {
-            ending: Mutex::new(None),
-            announced,
-        });
+        let outcome = Outcome::new()?;
         let policy = SharedPolicy::default();
         let (adopt, adopted) = sync_channel(1);
         let (go, word) = sync_channel(1);
@@ -196,6 +230,11 @@ impl FirstVcpu {
             thread,
             kicker: None,
         })
+    }
+
+    /// For those who work for the machine in threads of their own.
+    pub fn alarm(&self) -> Alarm {
+        Alarm::of(&self.outcome)
     }
 
     pub(super) fn kvm(&self) -> &Kvm {
