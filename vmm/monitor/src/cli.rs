@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use unik_host::seccomp;
+use unik_host::{limits, seccomp};
 
 use crate::exit_codes;
 use crate::net::NetArgs;
@@ -80,6 +80,7 @@ pub enum TimingsFormat {
 /// Runs the tool with these arguments (the program's name first) and returns its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let clock = Clock::start();
+    limits::share_heap();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

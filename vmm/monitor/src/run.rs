@@ -165,7 +165,7 @@ impl Supervisor {
     fn new(running: Running, streams: Streams, guest: &Guest) -> Result<Self, Error> {
         // The guest is starting meanwhile. The output's thread inherits it.
         machine::confine(Kind::EventLoop)?;
-        unik_host::limits::give_back_heap();
+        unik_host::limits::give_back_start();
         let mailbox = Mailbox::new(guest.mem.clone(), Arc::clone(&running.vm));
         let far_end = mailbox.clone();
         let pump = Pump::start(streams.outlets, move |stream| far_end.hang_up(stream))

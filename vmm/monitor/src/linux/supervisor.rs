@@ -89,7 +89,7 @@ impl Supervisor {
     /// Serves the guest until it ends; returns the exit code.
     pub fn watch(mut self, mut signals: SignalFd) -> Result<u8, Error> {
         // While the guest starts. Reading the kernel's headers and writing its tables needed more than what comes will.
-        unik_host::limits::give_back_heap();
+        unik_host::limits::give_back_start();
         let stopped = loop {
             self.pass_on();
             let background = self.stdin.is_terminal() && terminal::in_background(&self.stdin);
