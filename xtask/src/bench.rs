@@ -107,8 +107,7 @@ fn print(figures: &[Figure], json: bool) -> Result<()> {
 /// From the start of the monitor to main(), and the whole run.
 fn start(tools: &Tools, image: &Path, elf: &Path, count: usize) -> Result<Vec<Figure>> {
     let (mut to_main, mut whole) = (Vec::new(), Vec::new());
-    for run in runs(count, || measure::timings(tools, image)) {
-        let (main, all) = run?;
+    for (main, all) in runs(count, || measure::timings(tools, image))? {
         to_main.push(main);
         whole.push(all);
     }

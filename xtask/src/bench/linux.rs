@@ -212,13 +212,12 @@ fn boot(lab: &Laboratory, monitor: Monitor) -> Result<Boot> {
 fn boots(lab: &Laboratory, count: usize) -> Result<Vec<Figure>> {
     let (mut ours, mut qemu, mut entered) = (Vec::new(), Vec::new(), Vec::new());
     // In turns, so that both see the same neighbours.
-    for pair in runs(count, || {
-        (boot(lab, Monitor::Ours), boot(lab, Monitor::Qemu))
-    }) {
-        let first = pair.0?;
+    for (first, second) in runs(count, || {
+        Ok((boot(lab, Monitor::Ours)?, boot(lab, Monitor::Qemu)?))
+    })? {
         ours.push(first.init);
         entered.extend(first.entered);
-        qemu.push(pair.1?.init);
+        qemu.push(second.init);
     }
     let (init, start) = (median(&mut ours), median(&mut entered));
     Ok(vec![
@@ -321,7 +320,7 @@ fn unikernel(lab: &Laboratory, count: usize) -> Result<Vec<Figure>> {
         let text = String::from_utf8_lossy(&done.stderr).into_owned();
         number(&text, "\"main_reached_us\":").with_context(|| format!("no time of main(): {text}"))
     };
-    let mut times = runs(count, once).into_iter().collect::<Result<Vec<_>>>()?;
+    let mut times = runs(count, once)?;
     let time = median(&mut times) / 1000.0;
     Ok(vec![figure(
         "unikernel hello, monitor start to main()",
@@ -343,9 +342,9 @@ fn disks(lab: &Laboratory, count: usize) -> Result<Vec<Figure>> {
         Ok([value(keys[0])?, value(keys[1])?])
     };
     let (mut ours, mut qemu) = (Vec::new(), Vec::new());
-    for pair in runs(count, || (read(Monitor::Ours), read(Monitor::Qemu))) {
-        ours.push(pair.0?);
-        qemu.push(pair.1?);
+    for pair in runs(count, || Ok((read(Monitor::Ours)?, read(Monitor::Qemu)?)))? {
+        ours.push(pair.0);
+        qemu.push(pair.1);
     }
     let line = |at: usize, what, unit| {
         let middle = |all: &[[f64; 2]]| median(&mut all.iter().map(|v| v[at]).collect::<Vec<_>>());

@@ -21,9 +21,9 @@ pub fn median(values: &mut [f64]) -> f64 {
     }
 }
 
-/// Does something `count` times after one time that does not count.
-pub fn runs<T>(count: usize, mut once: impl FnMut() -> T) -> Vec<T> {
-    once();
+/// Does something `count` times after one time that does not count, until it fails.
+pub fn runs<T>(count: usize, mut once: impl FnMut() -> Result<T>) -> Result<Vec<T>> {
+    once()?;
     (0..count).map(|_| once()).collect()
 }
 
@@ -31,9 +31,7 @@ pub fn runs<T>(count: usize, mut once: impl FnMut() -> T) -> Vec<T> {
 pub fn wall(count: usize, command: impl Fn() -> Command) -> Result<f64> {
     let mut times = runs(count, || {
         succeed(&mut command()).map(|o| o.time.as_secs_f64() * 1000.0)
-    })
-    .into_iter()
-    .collect::<Result<Vec<_>>>()?;
+    })?;
     Ok(median(&mut times))
 }
 
@@ -72,8 +70,8 @@ pub fn lines(
     command: impl Fn() -> Command,
 ) -> Result<BTreeMap<String, (&'static str, f64)>> {
     let mut values: BTreeMap<String, (&'static str, Vec<f64>)> = BTreeMap::new();
-    for outcome in runs(count, || succeed(&mut command())) {
-        for line in String::from_utf8_lossy(&outcome?.stdout).lines() {
+    for outcome in runs(count, || succeed(&mut command()))? {
+        for line in String::from_utf8_lossy(&outcome.stdout).lines() {
             let [name, value, unit] = line.split(' ').collect::<Vec<_>>()[..] else {
                 continue;
             };
@@ -107,7 +105,7 @@ pub fn said(
             .join("\n");
         say(&text).context("the program did not say how long it took")
     };
-    let mut values = runs(count, one).into_iter().collect::<Result<Vec<_>>>()?;
+    let mut values = runs(count, one)?;
     Ok(median(&mut values))
 }
 

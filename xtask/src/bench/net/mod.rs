@@ -228,15 +228,15 @@ impl Bench<'_> {
             return Ok(figures);
         }
         let run = |place| -> Result<f64> {
-            let times = measure::runs(self.args.starts, || -> Result<f64> {
+            let mut times = measure::runs(self.args.starts, || -> Result<f64> {
                 let start = Instant::now();
                 let mut server = Server::http(self.tools, self.programs, place, self.args.cpus)?;
                 server.wait()?;
                 let time = start.elapsed();
                 server.stop()?;
                 Ok(time.as_secs_f64() * 1000.0)
-            });
-            Ok(median(&mut times.into_iter().collect::<Result<Vec<_>>>()?))
+            })?;
+            Ok(median(&mut times))
         };
         let native = run(Place::Native)?;
         for place in [Place::Tap, Place::User] {
