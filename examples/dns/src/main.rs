@@ -1,0 +1,94 @@
+//! hickory's name server with a zone of a thousand hosts, and hickory's resolver asking it for many names at once.
+//!
+//! `serve ADDRESS`, `ask ADDRESS COUNT`.
+
+use hickory_resolver::Resolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::name_server::TokioConnectionProvider;
+use hickory_resolver::proto::rr::rdata::{A, SOA};
+use hickory_resolver::proto::rr::{Name, RData, Record};
+use hickory_resolver::proto::xfer::Protocol;
+use hickory_server::ServerFuture;
+use hickory_server::authority::{Catalog, ZoneType};
+use hickory_server::store::in_memory::InMemoryAuthority;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+const ZONE: &str = "unik.test.";
+
+/// Hosts in the zone.
+const HOSTS: u32 = 1000;
+
+/// Questions under way at once.
+const AT_ONCE: usize = 64;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["serve", address] => serve(address).await,
+        ["ask", address, count] => ask(address.parse()?, count.parse()?).await,
+        _ => Err("serve ADDRESS, or ask ADDRESS COUNT".into()),
+    }
+}
+
+fn address(host: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 0, 2, 0)) + host)
+}
+
+async fn serve(listen: &str) -> Result<()> {
+    let zone = Name::from_ascii(ZONE)?;
+    let mut authority = InMemoryAuthority::empty(zone.clone(), ZoneType::Primary, false);
+    let soa = SOA::new(zone.clone(), zone.clone(), 1, 60, 60, 60, 60);
+    authority.upsert_mut(Record::from_rdata(zone.clone(), 60, RData::SOA(soa)), 1);
+    for host in 0..HOSTS {
+        let name = Name::from_ascii(format!("h{host}.{ZONE}"))?;
+        let data = RData::A(A(address(host)));
+        authority.upsert_mut(Record::from_rdata(name, 60, data), 1);
+    }
+    let mut catalog = Catalog::new();
+    catalog.upsert(zone.into(), vec![Arc::new(authority)]);
+    let mut server = ServerFuture::new(catalog);
+    server.register_socket(UdpSocket::bind(listen).await?);
+    println!("listening on {listen}");
+    server.block_until_done().await?;
+    Ok(())
+}
+
+async fn ask(server: SocketAddr, count: u32) -> Result<()> {
+    let mut config = ResolverConfig::new();
+    config.add_name_server(NameServerConfig::new(server, Protocol::Udp));
+    let mut builder = Resolver::builder_with_config(config, TokioConnectionProvider::default());
+    // Every question goes out.
+    builder.options_mut().cache_size = 0;
+    builder.options_mut().attempts = 10;
+    let resolver = Arc::new(builder.build());
+    let (mut asked, mut answers, mut right) = (JoinSet::new(), 0, 0);
+    for number in 0..count {
+        if asked.len() == AT_ONCE {
+            right += asked.join_next().await.transpose()?.unwrap_or(Ok(0))?;
+            answers += 1;
+        }
+        let (resolver, host) = (Arc::clone(&resolver), number % HOSTS);
+        asked.spawn(async move {
+            let found = resolver.ipv4_lookup(format!("h{host}.{ZONE}")).await?;
+            let expected = found.iter().all(|a| a.0 == address(host));
+            Ok::<u32, hickory_resolver::ResolveError>(expected.into())
+        });
+    }
+    while let Some(one) = asked.join_next().await {
+        right += one??;
+        answers += 1;
+    }
+    println!("{answers} answers, {right} right");
+    let missing = resolver.ipv4_lookup(format!("nobody.{ZONE}")).await;
+    println!(
+        "nobody: {}",
+        missing.is_err_and(|error| error.is_nx_domain())
+    );
+    Ok(())
+}
