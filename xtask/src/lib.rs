@@ -19,6 +19,7 @@ pub mod layers;
 pub mod packages;
 pub mod sh;
 pub mod tally;
+pub mod tap;
 pub mod tidy;
 
 use clap::{Parser, Subcommand};

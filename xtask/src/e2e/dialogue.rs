@@ -20,6 +20,7 @@ use super::subject::Subject;
 use super::{Args, Tools};
 use crate::sh::{self, Outcome};
 use crate::tally::Tally;
+use crate::tap::{self, Tap};
 use anyhow::{Context, Result, bail};
 use cargo_metadata::Package;
 use serde::Deserialize;
@@ -126,6 +127,8 @@ struct Job<'a> {
     dialogue: &'a Dialogue,
     guest: Side,
     variant: Variant,
+    /// Over a tap device, not the user network.
+    tap: bool,
 }
 
 impl fmt::Display for Job<'_> {
@@ -136,7 +139,12 @@ impl fmt::Display for Job<'_> {
         } else {
             "client"
         };
-        write!(f, "{}/{name} {side} {}", self.subject.name, self.variant)
+        let over = if self.tap { " over tap" } else { "" };
+        write!(
+            f,
+            "{}/{name} {side} {}{over}",
+            self.subject.name, self.variant
+        )
     }
 }
 
@@ -149,8 +157,12 @@ pub fn run(tools: &Tools, subjects: &[Subject], args: &Args, kvm: bool) -> Resul
                 let line = job.to_string();
                 args.filter.iter().all(|f| line.contains(f.as_str()))
             });
-            let (possible, not): (Vec<_>, Vec<_>) =
-                jobs.partition(|job| kvm || job.variant.emulated());
+            let (possible, not): (Vec<_>, Vec<_>) = jobs
+                .partition(|job| (kvm || job.variant.emulated()) && (!job.tap || tap::possible()));
+            for job in not.iter().filter(|job| job.tap) {
+                let fail = sh::FAIL;
+                anstream::println!("{fail}SKIPPED{fail:#} {job}: needs root and iproute2");
+            }
             tally.skipped += not.len();
             if possible.is_empty() {
                 continue;
@@ -184,12 +196,15 @@ fn jobs<'a>(subject: &'a Subject, dialogue: &'a Dialogue) -> impl Iterator<Item 
             .emulated
             .then(|| variant(Machine::Emulated, true, most)),
     );
+    let mut ways: Vec<_> = variants.into_iter().map(|way| (way, false)).collect();
+    ways.push((variant(Machine::Kvm, true, most), true));
     let jobs = dialogue.guest.iter().flat_map(move |&guest| {
-        variants.clone().into_iter().map(move |variant| Job {
+        ways.clone().into_iter().map(move |(variant, tap)| Job {
             subject,
             dialogue,
             guest,
             variant,
+            tap,
         })
     });
     jobs.filter(|job| {
@@ -240,20 +255,33 @@ impl Job<'_> {
         let (subject, dialogue) = (self.subject, self.dialogue);
         let at = format!("127.0.0.1:{port}");
         let mut guest = self.variant.command(tools);
-        let (listen, peer) = match self.guest {
-            Side::Server => (format!("0.0.0.0:{GUEST_PORT}"), at),
-            Side::Client => (at, format!("{HOST}:{port}")),
+        let listen_inside = format!("0.0.0.0:{GUEST_PORT}");
+        let (listen, peer) = match (self.guest, self.tap) {
+            (Side::Server, false) => (listen_inside, at),
+            (Side::Client, false) => (at, format!("{HOST}:{port}")),
+            (Side::Server, true) => (listen_inside, format!("{}:{GUEST_PORT}", tap::GUEST)),
+            (Side::Client, true) => {
+                let at = format!("{}:{port}", tap::HOST);
+                (at.clone(), at)
+            }
         };
+        let network = match (self.tap, self.guest) {
+            (true, _) => vec!["--net".to_owned(), tap::flag()],
+            (false, Side::Server) => {
+                let protocol = if dialogue.udp { "/udp" } else { "" };
+                let publish = format!("127.0.0.1:{port}:{GUEST_PORT}{protocol}");
+                vec!["-p".to_owned(), publish]
+            }
+            (false, Side::Client) => vec!["--net".to_owned(), "user,host-loopback".to_owned()],
+        };
+        guest.args(network);
         let server = fill(&dialogue.server, "{listen}", &listen);
         let client = fill(&dialogue.client, "{peer}", &peer);
         if self.guest == Side::Server {
-            let protocol = if dialogue.udp { "/udp" } else { "" };
-            guest.args(["-p", &format!("127.0.0.1:{port}:{GUEST_PORT}{protocol}")]);
             guest.arg(subject.image(self.variant)).arg("--");
             guest.args(fill(&server, "{here}", ""));
             Ok((guest, process(&subject.elf, &client, dialogue)))
         } else {
-            guest.args(["--net", "user,host-loopback"]);
             guest.arg(subject.image(self.variant)).arg("--");
             guest.args(fill(&client, "{here}", ""));
             Ok((process(&subject.elf, &server, dialogue), guest))
@@ -262,6 +290,7 @@ impl Job<'_> {
 
     /// Holds the dialogue and says how it went.
     fn judge(&self, tools: &Tools, native: &Outcome) -> Result<bool> {
+        let _tap = self.tap.then(Tap::new).transpose()?;
         let (mut server, mut client) = self.commands(tools)?;
         let (serving, asking) = (words(&server), words(&client));
         let slow = if self.variant.emulated() { 3 } else { 1 };

@@ -2,22 +2,21 @@
 //!
 //! HTTP by wrk against an axum server; TCP streams by a client of our own. The bench makes its own tap device and removes it.
 //!
-//! - [`servers`]: a server somewhere, and its end. - [`load`]: what is asked of it. - [`tap`]: the device.
+//! - [`servers`]: a server somewhere, and its end. - [`load`]: what is asked of it. - [`crate::tap`]: the device.
 
 mod load;
 mod servers;
-mod tap;
 
 use super::measure::{self, median};
 use super::{Figure, figure, print};
 use crate::e2e::tools::Tools;
 use crate::sh;
+use crate::tap::Tap;
 use anyhow::{Context, Result, ensure};
 use servers::{Place, Programs, Server};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
-use tap::Tap;
 
 /// `bench net`
 #[derive(Clone, Debug, clap::Args)]

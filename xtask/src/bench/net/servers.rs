@@ -1,9 +1,10 @@
 //! A server of the examples somewhere: as a process, as a unikernel on tap or user network, or under QEMU.
 
-use super::{AT_ONCE, SOON, refused, request, tap, until};
+use super::{AT_ONCE, SOON, refused, request, until};
 use crate::bench::measure;
 use crate::e2e::tools::Tools;
 use crate::sh;
+use crate::tap;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::fmt;

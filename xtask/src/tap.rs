@@ -1,13 +1,13 @@
-//! The bench's own tap device, made by `ip` (as root) and removed with the value.
+//! A tap device of our own, made by `ip` (as root) and removed with the value. One at a time.
 
 use crate::sh;
 use anyhow::{Context, Result};
 use std::process::Command;
 
 /// Its name.
-pub const NAME: &str = "unikbench";
+const NAME: &str = "unikbench";
 /// Our address on it.
-const HOST: &str = "10.213.57.1/24";
+pub const HOST: &str = "10.213.57.1";
 /// The guest's address.
 pub const GUEST: &str = "10.213.57.2";
 
@@ -18,13 +18,18 @@ const MAC: &str = "02:00:00:00:00:07";
 #[derive(Debug)]
 pub struct Tap(());
 
+/// Whether this user can have one.
+pub fn possible() -> bool {
+    rustix::process::geteuid().is_root() && sh::found("ip")
+}
+
 impl Tap {
     /// Makes it.
     pub fn new() -> Result<Self> {
         let tap = Self(());
-        let hint = "the bench makes a tap device: run it as root, with iproute2 installed";
+        let hint = "this needs a tap device: run it as root, with iproute2 installed";
         ip(&["tuntap", "add", NAME, "mode", "tap"]).context(hint)?;
-        ip(&["addr", "add", HOST, "dev", NAME])?;
+        ip(&["addr", "add", &format!("{HOST}/24"), "dev", NAME])?;
         ip(&["link", "set", NAME, "up"])?;
         // Else this machine asks for the guest before it is there, and again only a second later.
         ip(&["neigh", "replace", GUEST, "lladdr", MAC, "dev", NAME])?;
@@ -40,7 +45,7 @@ impl Drop for Tap {
 
 /// The flag for our monitor and for QEMU; with one address for both, which this machine remembers.
 pub fn flag() -> String {
-    format!("tap={NAME},ip={GUEST}/24,gw=10.213.57.1,mac={MAC}")
+    format!("tap={NAME},ip={GUEST}/24,gw={HOST},mac={MAC}")
 }
 
 fn ip(words: &[&str]) -> Result<()> {
