@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-use crate::memory::{GuestRam, HUGE_PAGE, MemoryError, reserve_aligned};
+use crate::memory::{GuestRam, HUGE_PAGE, MemoryError, advise_huge, reserve_aligned};
 
 /// Requests of `linux/userfaultfd.h`.
 const USERFAULTFD_IOC_NEW: u64 = 0xaa00;
@@ -25,7 +25,7 @@ const UFFD_EVENT_PAGEFAULT: u8 = 0x12;
 /// `struct uffd_msg`.
 const MESSAGE: usize = 32;
 
-/// Holds whoever touches memory behind it. Closed by [`Gate::open`] or when dropped: then what was not filled reads as zero.
+/// Holds whoever touches memory behind it. When it is dropped all get through; what was not filled reads as zero.
 #[derive(Debug)]
 pub struct Gate {
     file: File,
@@ -81,7 +81,8 @@ impl Gate {
         whole.filter_map(address).collect()
     }
 
-    /// Fills the huge page at `gpa` with `parts` of `file`, zeroes elsewhere, and lets those through that wait for it. Once for each page.
+    /// Fills the huge page at `gpa` with `parts` of `file`, zeroes elsewhere, and lets those through that wait for it. Once for each page;
+    /// an error ends the work, because the desk may hold a piece.
     pub fn fill(
         &self,
         file: &File,
@@ -118,8 +119,7 @@ impl Desk {
     /// Needs address space only.
     pub fn new() -> Result<Self, MemoryError> {
         let at = reserve_aligned(HUGE_PAGE)?;
-        // SAFETY: the range was mapped just now; MADV_HUGEPAGE is advice.
-        let _ = unsafe { libc::madvise(at as *mut _, HUGE_PAGE as usize, libc::MADV_HUGEPAGE) };
+        advise_huge(at, HUGE_PAGE);
         Ok(Self(at))
     }
 

@@ -161,14 +161,7 @@ impl GuestRam {
             let end = region.gpa + region.len;
             if first < end {
                 let host = region.host + (first - region.gpa);
-                // SAFETY: the range is inside a mapping this type owns; MADV_HUGEPAGE changes no contents.
-                let _ = unsafe {
-                    libc::madvise(
-                        host as *mut libc::c_void,
-                        (end - first) as usize,
-                        libc::MADV_HUGEPAGE,
-                    )
-                };
+                advise_huge(host, end - first);
             }
         }
     }
@@ -208,15 +201,8 @@ impl Warmer {
         // Memory starts at a boundary of huge pages, so this is still ours.
         let page = host / HUGE_PAGE * HUGE_PAGE;
         let whole = (host + len - page).next_multiple_of(HUGE_PAGE);
-        // SAFETY: the range is inside a mapping that is never undone. MADV_HUGEPAGE is advice, and the mapping goes on for a huge
-        // page behind the last region.
-        let _ = unsafe {
-            libc::madvise(
-                page as *mut libc::c_void,
-                whole as usize,
-                libc::MADV_HUGEPAGE,
-            )
-        };
+        // The mapping goes on for a huge page behind the last region.
+        advise_huge(page, whole);
         self.read_file_small(file, offset, len, gpa)
     }
 
@@ -261,6 +247,12 @@ fn host_range(regions: &[Region], gpa: u64, len: u64) -> Result<u64, MemoryError
         .find(fits)
         .map(|r| r.host + (gpa - r.gpa))
         .ok_or(MemoryError::Outside { gpa, len })
+}
+
+/// Asks for huge pages for `len` bytes of this process at `host`.
+pub(crate) fn advise_huge(host: u64, len: u64) {
+    // SAFETY: MADV_HUGEPAGE is advice: it changes no contents, wherever it points, and refusal is no error.
+    let _ = unsafe { libc::madvise(host as *mut libc::c_void, len as usize, libc::MADV_HUGEPAGE) };
 }
 
 /// Reserves `size` bytes at a 2 MiB boundary and returns the address.

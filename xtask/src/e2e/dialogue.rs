@@ -159,7 +159,7 @@ pub fn run(tools: &Tools, subjects: &[Subject], args: &Args, kvm: bool) -> Resul
             });
             let (possible, not): (Vec<_>, Vec<_>) = jobs
                 .partition(|job| (kvm || job.variant.emulated()) && (!job.tap || tap::possible()));
-            for job in not.iter().filter(|job| job.tap) {
+            for job in not.iter().filter(|job| kvm && job.tap) {
                 let fail = sh::FAIL;
                 anstream::println!("{fail}SKIPPED{fail:#} {job}: needs root and iproute2");
             }
@@ -254,38 +254,39 @@ impl Job<'_> {
         let port = self.dialogue.free_port()?;
         let (subject, dialogue) = (self.subject, self.dialogue);
         let at = format!("127.0.0.1:{port}");
-        let mut guest = self.variant.command(tools);
-        let listen_inside = format!("0.0.0.0:{GUEST_PORT}");
-        let (listen, peer) = match (self.guest, self.tap) {
-            (Side::Server, false) => (listen_inside, at),
-            (Side::Client, false) => (at, format!("{HOST}:{port}")),
-            (Side::Server, true) => (listen_inside, format!("{}:{GUEST_PORT}", tap::GUEST)),
+        let inside = format!("0.0.0.0:{GUEST_PORT}");
+        let over_tap = || ["--net".to_owned(), tap::flag()];
+        // Where the server listens, where the client finds it, and the guest's network.
+        let (listen, peer, network) = match (self.guest, self.tap) {
+            (Side::Server, false) => {
+                let protocol = if dialogue.udp { "/udp" } else { "" };
+                let publish = format!("{at}:{GUEST_PORT}{protocol}");
+                (inside, at, ["-p".to_owned(), publish])
+            }
+            (Side::Client, false) => {
+                let network = ["--net", "user,host-loopback"].map(str::to_owned);
+                (at, format!("{HOST}:{port}"), network)
+            }
+            (Side::Server, true) => (inside, format!("{}:{GUEST_PORT}", tap::GUEST), over_tap()),
             (Side::Client, true) => {
                 let at = format!("{}:{port}", tap::HOST);
-                (at.clone(), at)
+                (at.clone(), at, over_tap())
             }
         };
-        let network = match (self.tap, self.guest) {
-            (true, _) => vec!["--net".to_owned(), tap::flag()],
-            (false, Side::Server) => {
-                let protocol = if dialogue.udp { "/udp" } else { "" };
-                let publish = format!("127.0.0.1:{port}:{GUEST_PORT}{protocol}");
-                vec!["-p".to_owned(), publish]
-            }
-            (false, Side::Client) => vec!["--net".to_owned(), "user,host-loopback".to_owned()],
-        };
-        guest.args(network);
         let server = fill(&dialogue.server, "{listen}", &listen);
         let client = fill(&dialogue.client, "{peer}", &peer);
-        if self.guest == Side::Server {
-            guest.arg(subject.image(self.variant)).arg("--");
-            guest.args(fill(&server, "{here}", ""));
-            Ok((guest, process(&subject.elf, &client, dialogue)))
-        } else {
-            guest.arg(subject.image(self.variant)).arg("--");
-            guest.args(fill(&client, "{here}", ""));
-            Ok((process(&subject.elf, &server, dialogue), guest))
-        }
+        let (own, other) = match self.guest {
+            Side::Server => (&server, &client),
+            Side::Client => (&client, &server),
+        };
+        let mut guest = self.variant.command(tools);
+        guest.args(network).arg(subject.image(self.variant));
+        guest.arg("--").args(fill(own, "{here}", ""));
+        let process = process(&subject.elf, other, dialogue);
+        Ok(match self.guest {
+            Side::Server => (guest, process),
+            Side::Client => (process, guest),
+        })
     }
 
     /// Holds the dialogue and says how it went.

@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use vm_superio::serial::SerialEvents;
 use vm_superio::{Serial, Trigger};
 
 use crate::machine::interrupts::Line;
+use crate::machine::lock;
 
 /// Most bytes that wait for the host.
 const LIMIT: usize = 64 << 10;
@@ -173,10 +174,6 @@ impl Write for Outbox {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

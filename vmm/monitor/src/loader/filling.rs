@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use unik_host::gate::{Desk, Gate, Part};
@@ -14,8 +14,8 @@ use unik_host::seccomp::Kind;
 
 use super::elf::Load;
 use crate::error::Error;
-use crate::machine::confine;
 use crate::machine::vcpus::Alarm;
+use crate::machine::{confine, lock};
 
 /// Threads that fill.
 const THREADS: usize = 2;
@@ -26,8 +26,6 @@ type Page = (u64, Vec<Part>);
 /// Work that is to do or under way.
 pub struct Filling {
     work: Arc<Work>,
-    /// Where to tell what goes wrong behind the gate, if there is one.
-    alarm: Option<Alarm>,
     threads: Vec<JoinHandle<Result<(), Error>>>,
 }
 
@@ -45,11 +43,10 @@ impl Filling {
             (Some(first), Some(last)) if first.0 >= HUGE_PAGE => Some((first.0, last.0)),
             _ => None,
         };
-        let gated = alarm.zip(range).and_then(|(alarm, (first, last))| {
+        let gate = alarm.zip(range).and_then(|(alarm, (first, last))| {
             let gate = Gate::new(ram, first, last + HUGE_PAGE - first)?;
-            Some((alarm, gate))
+            Some((gate, alarm))
         });
-        let (alarm, gate) = gated.unzip();
         let mut filling = Self {
             work: Arc::new(Work {
                 file,
@@ -57,11 +54,10 @@ impl Filling {
                 warmer: ram.warmer(),
                 gate,
             }),
-            alarm,
             threads: Vec::new(),
         };
         // Behind a gate the way to the guest's first instruction comes first: they would be in its way, at the latest where it maps files.
-        if filling.alarm.is_none() {
+        if filling.work.gate.is_none() {
             filling.spawn()?;
         }
         Ok(filling)
@@ -69,9 +65,9 @@ impl Filling {
 
     fn spawn(&mut self) -> Result<(), Error> {
         for _ in 0..THREADS {
-            let (work, alarm) = (Arc::clone(&self.work), self.alarm.clone());
+            let work = Arc::clone(&self.work);
             let thread = std::thread::Builder::new().name("unik-load".into());
-            let thread = thread.stack_size(64 << 10).spawn(move || work.live(alarm));
+            let thread = thread.stack_size(64 << 10).spawn(move || work.live());
             self.threads
                 .push(thread.map_err(Error::host("start a thread"))?);
         }
@@ -80,7 +76,7 @@ impl Filling {
 
     /// Returns when the guest may start.
     pub fn finish(mut self) -> Result<(), Error> {
-        if self.alarm.is_some() {
+        if self.work.gate.is_some() {
             return self.spawn();
         }
         for thread in self.threads {
@@ -97,15 +93,16 @@ struct Work {
     file: File,
     pages: Mutex<VecDeque<Page>>,
     warmer: Warmer,
-    gate: Option<Gate>,
+    /// Where there is one, with whom to tell what goes wrong behind it.
+    gate: Option<(Gate, Alarm)>,
 }
 
 impl Work {
     /// A thread's life.
-    fn live(&self, alarm: Option<Alarm>) -> Result<(), Error> {
+    fn live(&self) -> Result<(), Error> {
         let result = confine(Kind::Loader).and_then(|()| Ok(self.run()?));
-        match (result, alarm) {
-            (Err(error), Some(alarm)) => {
+        match (result, &self.gate) {
+            (Err(error), Some((_, alarm))) => {
                 alarm.raise(error);
                 // The gate opens when the other thread, too, has nothing left to do.
                 lock(&self.pages).clear();
@@ -119,7 +116,7 @@ impl Work {
         let mut desk = self.gate.as_ref().map(|_| Desk::new()).transpose()?;
         while let Some((page, parts)) = self.next() {
             match (&self.gate, &mut desk) {
-                (Some(gate), Some(desk)) => gate.fill(&self.file, page, &parts, desk)?,
+                (Some((gate, _)), Some(desk)) => gate.fill(&self.file, page, &parts, desk)?,
                 _ => {
                     for &Part { offset, len, at } in &parts {
                         self.warmer.read_file_part(&self.file, offset, len, at)?;
@@ -133,8 +130,8 @@ impl Work {
     /// A page that somebody waits for, else the next in order.
     fn next(&self) -> Option<Page> {
         let mut pages = lock(&self.pages);
-        let wanted = self.gate.as_ref().map(Gate::wanted).unwrap_or_default();
-        for wanted in wanted {
+        let gate = self.gate.as_ref();
+        for wanted in gate.map(|(gate, _)| gate.wanted()).unwrap_or_default() {
             // One that is not there is being filled just now.
             let place = pages.iter().position(|(page, _)| *page == wanted);
             if let Some(page) = place.and_then(|place| pages.remove(place)) {
@@ -143,10 +140,6 @@ impl Work {
         }
         pages.pop_front()
     }
-}
-
-fn lock(pages: &Mutex<VecDeque<Page>>) -> MutexGuard<'_, VecDeque<Page>> {
-    pages.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the file has of the segments, by huge pages in the order of their addresses. Those between have no parts: a gate covers them too.

@@ -184,6 +184,6 @@ pub fn confine(kind: Kind) -> Result<(), Error> {
 }
 
 /// Locks; a value whose thread panicked is still worth having: all of them are plain data.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
