@@ -1,6 +1,7 @@
-//! hickory's name server with a zone of a thousand hosts, and hickory's resolver asking it for many names at once.
+//! hickory's name server with a zone of a thousand hosts, and who asks it: hickory's resolver for many names at once, and by way of
+//! `/etc/resolv.conf` the C library's for std and reqwest.
 //!
-//! `serve ADDRESS`, `ask ADDRESS COUNT`.
+//! `serve ADDRESS`, `ask ADDRESS COUNT`, and `web`, which changes `/etc/resolv.conf`: for a guest of its own.
 
 use hickory_resolver::Resolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
@@ -11,9 +12,10 @@ use hickory_resolver::proto::xfer::Protocol;
 use hickory_server::ServerFuture;
 use hickory_server::authority::{Catalog, ZoneType};
 use hickory_server::store::in_memory::InMemoryAuthority;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -30,9 +32,10 @@ const AT_ONCE: usize = 64;
 async fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["serve", address] => serve(address).await,
+        ["serve", address] => serve(UdpSocket::bind(address).await?).await,
         ["ask", address, count] => ask(address.parse()?, count.parse()?).await,
-        _ => Err("serve ADDRESS, or ask ADDRESS COUNT".into()),
+        ["web"] => web().await,
+        _ => Err("serve ADDRESS, ask ADDRESS COUNT, or web".into()),
     }
 }
 
@@ -40,7 +43,8 @@ fn address(host: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 0, 2, 0)) + host)
 }
 
-async fn serve(listen: &str) -> Result<()> {
+async fn serve(socket: UdpSocket) -> Result<()> {
+    let listen = socket.local_addr()?;
     let zone = Name::from_ascii(ZONE)?;
     let mut authority = InMemoryAuthority::empty(zone.clone(), ZoneType::Primary, false);
     let soa = SOA::new(zone.clone(), zone.clone(), 1, 60, 60, 60, 60);
@@ -50,10 +54,13 @@ async fn serve(listen: &str) -> Result<()> {
         let data = RData::A(A(address(host)));
         authority.upsert_mut(Record::from_rdata(name, 60, data), 1);
     }
+    let name = Name::from_ascii(format!("web.{ZONE}"))?;
+    let data = RData::A(A(Ipv4Addr::LOCALHOST));
+    authority.upsert_mut(Record::from_rdata(name, 60, data), 1);
     let mut catalog = Catalog::new();
     catalog.upsert(zone.into(), vec![Arc::new(authority)]);
     let mut server = ServerFuture::new(catalog);
-    server.register_socket(UdpSocket::bind(listen).await?);
+    server.register_socket(socket);
     println!("listening on {listen}");
     server.block_until_done().await?;
     Ok(())
@@ -91,4 +98,47 @@ async fn ask(server: SocketAddr, count: u32) -> Result<()> {
         missing.is_err_and(|error| error.is_nx_domain())
     );
     Ok(())
+}
+
+/// A page on this machine, found by name.
+async fn web() -> Result<()> {
+    // reqwest asks for one even when nothing is encrypted.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    std::fs::remove_file("/etc/resolv.conf")?;
+    std::fs::write("/etc/resolv.conf", "nameserver 127.0.0.1\n")?;
+    let names = tokio::spawn(serve(UdpSocket::bind("127.0.0.1:53").await?));
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    let pages = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await?;
+            let mut request = [0; 4096];
+            let len = stream.read(&mut request).await?;
+            let line = String::from_utf8_lossy(&request[..len]);
+            let page = line.lines().next().unwrap_or_default();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{page}",
+                page.len()
+            );
+            stream.write_all(answer.as_bytes()).await?;
+        }
+    });
+    let asking = async {
+        let answer = reqwest::get(format!("http://web.{ZONE}:{port}/page")).await?;
+        println!("reqwest: {}", answer.text().await?);
+        let nobody = reqwest::get(format!("http://nobody.{ZONE}:{port}/")).await;
+        println!("reqwest, nobody: {}", nobody.is_err_and(|e| e.is_connect()));
+        let found =
+            tokio::task::spawn_blocking(|| ("h7.unik.test", 80).to_socket_addrs()).await??;
+        println!("std: {:?}", found.collect::<Vec<_>>());
+        let nobody =
+            tokio::task::spawn_blocking(|| ("nobody.unik.test", 80).to_socket_addrs()).await?;
+        println!("std, nobody: {}", nobody.is_err());
+        Ok(())
+    };
+    tokio::select! {
+        result = asking => result,
+        result = names => result?,
+        result = pages => result?,
+    }
 }

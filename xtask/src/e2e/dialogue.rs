@@ -139,7 +139,11 @@ impl fmt::Display for Job<'_> {
         } else {
             "client"
         };
-        let over = if self.tap { " over tap" } else { "" };
+        let over = match (self.tap, guest) {
+            (false, _) => "",
+            (true, Side::Server) => " over tap and user",
+            (true, Side::Client) => " over tap",
+        };
         write!(
             f,
             "{}/{name} {side} {}{over}",
@@ -249,51 +253,57 @@ fn natively(subject: &Subject, dialogue: &Dialogue) -> Result<Outcome> {
 }
 
 impl Job<'_> {
-    /// The command lines of server and client.
-    fn commands(&self, tools: &Tools) -> Result<(Command, Command)> {
+    /// The command lines of the server, and of the client for each way to it: a guest that serves over tap has a second card, of the user
+    /// network, at the same time.
+    fn commands(&self, tools: &Tools) -> Result<(Command, Vec<Command>)> {
         let port = self.dialogue.free_port()?;
         let (subject, dialogue) = (self.subject, self.dialogue);
         let at = format!("127.0.0.1:{port}");
         let inside = format!("0.0.0.0:{GUEST_PORT}");
-        let over_tap = || ["--net".to_owned(), tap::flag()];
+        let published = {
+            let protocol = if dialogue.udp { "/udp" } else { "" };
+            ["-p".to_owned(), format!("{at}:{GUEST_PORT}{protocol}")]
+        };
+        let card = |card: &str| ["--net".to_owned(), card.to_owned()];
         // Where the server listens, where the client finds it, and the guest's network.
-        let (listen, peer, network) = match (self.guest, self.tap) {
-            (Side::Server, false) => {
-                let protocol = if dialogue.udp { "/udp" } else { "" };
-                let publish = format!("{at}:{GUEST_PORT}{protocol}");
-                (inside, at, ["-p".to_owned(), publish])
-            }
+        let (listen, peers, network) = match (self.guest, self.tap) {
+            (Side::Server, false) => (inside, vec![at], published.to_vec()),
             (Side::Client, false) => {
-                let network = ["--net", "user,host-loopback"].map(str::to_owned);
-                (at, format!("{HOST}:{port}"), network)
+                let network = card("user,host-loopback").to_vec();
+                (at, vec![format!("{HOST}:{port}")], network)
             }
-            (Side::Server, true) => (inside, format!("{}:{GUEST_PORT}", tap::GUEST), over_tap()),
+            (Side::Server, true) => {
+                let over_tap = format!("{}:{GUEST_PORT}", tap::GUEST);
+                let network = [card(&tap::flag()), card("user"), published].concat();
+                (inside, vec![over_tap, at], network)
+            }
             (Side::Client, true) => {
                 let at = format!("{}:{port}", tap::HOST);
-                (at.clone(), at, over_tap())
+                (at.clone(), vec![at], card(&tap::flag()).to_vec())
             }
         };
         let server = fill(&dialogue.server, "{listen}", &listen);
-        let client = fill(&dialogue.client, "{peer}", &peer);
-        let (own, other) = match self.guest {
-            Side::Server => (&server, &client),
-            Side::Client => (&client, &server),
+        let clients = peers
+            .iter()
+            .map(|peer| fill(&dialogue.client, "{peer}", peer));
+        let guest = |args: &[String]| {
+            let mut guest = self.variant.command(tools);
+            guest.args(&network).arg(subject.image(self.variant));
+            guest.arg("--").args(fill(args, "{here}", ""));
+            guest
         };
-        let mut guest = self.variant.command(tools);
-        guest.args(network).arg(subject.image(self.variant));
-        guest.arg("--").args(fill(own, "{here}", ""));
-        let process = process(&subject.elf, other, dialogue);
+        let process = |args: &[String]| process(&subject.elf, args, dialogue);
         Ok(match self.guest {
-            Side::Server => (guest, process),
-            Side::Client => (process, guest),
+            Side::Server => (guest(&server), clients.map(|args| process(&args)).collect()),
+            Side::Client => (process(&server), clients.map(|args| guest(&args)).collect()),
         })
     }
 
     /// Holds the dialogue and says how it went.
     fn judge(&self, tools: &Tools, native: &Outcome) -> Result<bool> {
         let _tap = self.tap.then(Tap::new).transpose()?;
-        let (mut server, mut client) = self.commands(tools)?;
-        let (serving, asking) = (words(&server), words(&client));
+        let (mut server, clients) = self.commands(tools)?;
+        let serving = words(&server);
         let slow = if self.variant.emulated() { 3 } else { 1 };
         let limit = Duration::from_secs(self.dialogue.timeout * slow);
         let running = match sh::Background::start(&mut server, "listening", START) {
@@ -304,20 +314,27 @@ impl Job<'_> {
                 return Ok(false);
             }
         };
-        let outcome = sh::capture(&mut client, b"", limit, None)?;
+        let (good, fail, mut time) = (sh::GOOD, sh::FAIL, 0.0);
+        let mut wrong = None;
+        for mut client in clients {
+            let outcome = sh::capture(&mut client, b"", limit, None)?;
+            time += outcome.time.as_secs_f64();
+            if let Some(why) = verdict(&outcome, native) {
+                wrong = Some((why, outcome, words(&client)));
+                break;
+            }
+        }
         let said = running.stop()?;
-        let why = verdict(&outcome, native);
-        let (good, fail, time) = (sh::GOOD, sh::FAIL, outcome.time.as_secs_f64());
-        match &why {
+        match &wrong {
             None => anstream::println!("{good}ok{good:#}   {self} {time:.3} s"),
-            Some(why) => {
+            Some((why, outcome, asking)) => {
                 let errors = String::from_utf8_lossy(&outcome.stderr).into_owned();
                 anstream::println!(
                     "{fail}FAIL{fail:#} {self} {time:.3} s: {why}\n         client | {errors}\n         server | {said}\n         again: {serving} & {asking}"
                 );
             }
         }
-        Ok(why.is_none())
+        Ok(wrong.is_none())
     }
 }
 
