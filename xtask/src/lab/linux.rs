@@ -3,7 +3,7 @@
 use super::build::Parts;
 use super::cases::{Test, all};
 use super::outer::{Laboratory, Payload};
-use super::repeat::Machines;
+use super::repeat::{Machines, Verdict};
 use super::{MONITOR, boot, fail, guest, job};
 use crate::sh;
 use crate::tally::Tally;
@@ -24,7 +24,7 @@ impl Test {
         )
     }
 
-    fn run(&self, lab: &Laboratory) -> Result<(Done, Result<(), String>)> {
+    fn run(&self, lab: &Laboratory) -> Result<(Done, Verdict)> {
         let (kernel, cpus) = (format!("/lab/{}", self.kernel), self.cpus.to_string());
         let cmdline = format!("console=ttyS0 quiet lab.run={} {}", self.script, self.words);
         let mut words = vec![
@@ -130,7 +130,7 @@ pub fn tests(parts: &Parts, filter: &[String], spares: &mut u32) -> Result<Tally
     let mut machines = Machines::new(spares, || boot(&parts.maker, &files.payload))?;
     for test in &tests {
         let title = test.title();
-        tally.count(match machines.run(&title, |lab| test.run(lab)) {
+        tally.count(match machines.judge(&title, |lab| test.run(lab)) {
             Ok((done, verdict)) => {
                 tell(test, &done, &verdict);
                 verdict.is_ok()

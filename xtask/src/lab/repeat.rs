@@ -1,13 +1,19 @@
-//! A machine that breaks down under a test is replaced and the test is repeated: what an emulator does wrong is no verdict on us.
+//! A machine that breaks down under a test is replaced and the test is repeated, and so is a test that fails: what the emulator does
+//! wrong is no verdict on us.
 //!
-//! Only so often, loudly, and never when the machine's own kernel complained: that our monitor may have caused.
+//! QEMU's emulation of SVM changes a processor's set of pending interrupts at every exit of a guest (`do_vmexit` in its `svm_helper.c`)
+//! without the lock that others hold who change it, so that an interrupt gets lost now and then, and one comes that nobody sent. Only
+//! so often, loudly, and never when the machine's own kernel complained: that our monitor may have caused.
 
 use super::outer::Breakdown;
 use crate::sh;
 use anyhow::Result;
 
 /// How many machines may be replaced in one run.
-pub const SPARES: u32 = 2;
+pub const SPARES: u32 = 4;
+
+/// What a test says of us: what is wrong, if anything.
+pub type Verdict = std::result::Result<(), String>;
 
 /// Machines of one kind, one after the other.
 pub struct Machines<'a, M> {
@@ -55,15 +61,33 @@ impl<'a, M> Machines<'a, M> {
             if !again {
                 return Err(error);
             }
-            anstream::eprintln!(
-                "{}REPEATED{:#} {title}: {error:#}\n{}REPEATED{:#} in a fresh machine; {} more may break down",
-                sh::FAIL,
-                sh::FAIL,
-                sh::FAIL,
-                sh::FAIL,
-                self.spares
-            );
+            self.tell(title, &format!("{error:#}"));
         }
+    }
+
+    /// Like [`Machines::run`], and a verdict against us must come from two machines.
+    pub fn judge<T>(
+        &mut self,
+        title: &str,
+        test: impl Fn(&M) -> Result<(T, Verdict)>,
+    ) -> Result<(T, Verdict)> {
+        let first = self.run(title, &test)?;
+        match &first.1 {
+            Err(why) if *self.spares > 0 => {
+                *self.spares -= 1;
+                self.now = None;
+                self.tell(title, why);
+                self.run(title, &test)
+            }
+            _ => Ok(first),
+        }
+    }
+
+    fn tell(&self, title: &str, why: &str) {
+        let (fail, left) = (sh::FAIL, &self.spares);
+        anstream::eprintln!(
+            "{fail}REPEATED{fail:#} {title}: {why}\n{fail}REPEATED{fail:#} in a fresh machine; {left} more may be used up"
+        );
     }
 }
 
@@ -79,32 +103,32 @@ mod tests {
 
     #[test]
     fn a_test_is_repeated_in_a_fresh_machine() {
-        let (booted, mut spares) = (Cell::new(0), SPARES);
+        let (booted, mut spares) = (Cell::new(0u32), SPARES);
         let boot = || Ok(booted.replace(booted.get() + 1));
         let mut machines = Machines::new(&mut spares, boot).unwrap();
-        let second = |machine: &i32| match machine {
+        let second = |machine: &u32| match machine {
             0 => Err(broken(false)),
             n => Ok(*n),
         };
         assert_eq!(machines.run("a", second).unwrap(), 1);
         assert_eq!(machines.run("b", second).unwrap(), 1);
-        assert_eq!((booted.get(), *machines.spares), (2, 1));
+        assert_eq!((booted.get(), *machines.spares), (2, SPARES - 1));
     }
 
     #[test]
     fn not_for_ever() {
-        let (booted, mut spares) = (Cell::new(0), SPARES);
+        let (booted, mut spares) = (Cell::new(0u32), SPARES);
         let boot = || Ok(_ = booted.replace(booted.get() + 1));
         let mut machines = Machines::new(&mut spares, boot).unwrap();
         assert!(machines.run("a", |()| Err::<(), _>(broken(false))).is_err());
         // Nothing runs in what broke down.
         assert!(machines.run("b", |()| Ok(())).is_err());
-        assert_eq!(booted.get(), 3);
+        assert_eq!(booted.get(), SPARES + 1);
     }
 
     #[test]
     fn a_complaint_of_the_machines_kernel_is_a_verdict() {
-        let (booted, mut spares) = (Cell::new(0), SPARES);
+        let (booted, mut spares) = (Cell::new(0u32), SPARES);
         let boot = || Ok(_ = booted.replace(booted.get() + 1));
         let mut machines = Machines::new(&mut spares, boot).unwrap();
         assert!(machines.run("a", |()| Err::<(), _>(broken(true))).is_err());
@@ -112,6 +136,25 @@ mod tests {
         // The next one is not lost by it.
         machines.run("b", |()| Ok(())).unwrap();
         assert_eq!(booted.get(), 2);
+    }
+
+    #[test]
+    fn two_machines_must_agree_that_a_test_fails() {
+        let (booted, mut spares) = (Cell::new(0u32), SPARES);
+        let boot = || Ok(booted.replace(booted.get() + 1));
+        let mut machines = Machines::new(&mut spares, boot).unwrap();
+        let once = |machine: &u32| match machine {
+            0 => Ok((0, Err("wrong".to_owned()))),
+            n => Ok((*n, Ok(()))),
+        };
+        assert_eq!(machines.judge("a", once).unwrap(), (1, Ok(())));
+        let always = |machine: &u32| Ok((*machine, Err("wrong".to_owned())));
+        let wrong = Err("wrong".to_owned());
+        assert_eq!(machines.judge("b", always).unwrap(), (2, wrong.clone()));
+        assert_eq!(*machines.spares, SPARES - 2);
+        // And when no machine is to spare, one will do.
+        *machines.spares = 0;
+        assert_eq!(machines.judge("b", always).unwrap(), (2, wrong));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::build::Parts;
 use super::outer::{Laboratory, Payload};
-use super::repeat::Machines;
+use super::repeat::{Machines, Verdict};
 use super::{MONITOR, boot, fail, job};
 use crate::e2e::case::Case;
 use crate::e2e::run::{judge, native};
@@ -54,11 +54,7 @@ impl Test<'_> {
     }
 
     /// Runs it and judges.
-    fn run(
-        &self,
-        lab: &Laboratory,
-        native: Option<&Outcome>,
-    ) -> Result<(Outcome, Result<(), String>)> {
+    fn run(&self, lab: &Laboratory, native: Option<&Outcome>) -> Result<(Outcome, Verdict)> {
         let mut job = job(
             &self.words(),
             Duration::from_secs(self.case.timeout * SLOWER),
@@ -150,7 +146,7 @@ fn run_all(
         }
         let native = natives.get(&key).and_then(Option::as_ref);
         let title = test.title();
-        tally.count(match machines.run(&title, |lab| test.run(lab, native)) {
+        tally.count(match machines.judge(&title, |lab| test.run(lab, native)) {
             Ok((outcome, judged)) => {
                 tell(test, &outcome, &judged);
                 judged.is_ok()
