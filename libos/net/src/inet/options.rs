@@ -52,43 +52,22 @@ fn int(value: &[u8]) -> Result<u32> {
         .ok_or(Errno::EINVAL)
 }
 
-/// Reads an `int` or, as the IP options permit, a single byte.
-fn int_or_byte(value: &[u8]) -> Result<u32> {
-    match value {
-        [byte] => Ok(u32::from(*byte)),
-        _ => int(value),
+/// Reads an `int` or, as the IP options permit, a single byte; of nothing, zero.
+fn int_or_byte(value: &[u8]) -> u32 {
+    int(value).unwrap_or_else(|_| value.first().copied().unwrap_or(0).into())
+}
+
+/// Minus one for the default, or a byte that is not less than `least`.
+fn hops(number: u32, least: u8) -> Result<Option<u8>> {
+    match number {
+        u32::MAX => Ok(None),
+        _ if number < least.into() => Err(Errno::EINVAL),
+        _ => byte(number).map(Some),
     }
 }
 
 fn byte(value: u32) -> Result<u8> {
     u8::try_from(value).map_err(|_| Errno::EINVAL)
-}
-
-/// Reads a `struct timeval`; zero means "for ever".
-fn timeval(value: &[u8]) -> Result<Option<u64>> {
-    let word = |at: usize| {
-        value
-            .get(at..at + 8)
-            .and_then(|b| <[u8; 8]>::try_from(b).ok())
-            .map(i64::from_ne_bytes)
-    };
-    let (seconds, micros) = word(0).zip(word(8)).ok_or(Errno::EINVAL)?;
-    if !(0..1_000_000).contains(&micros) {
-        return Err(Errno::EDOM);
-    }
-    let total = (seconds.max(0) as u64)
-        .saturating_mul(1_000_000_000)
-        .saturating_add(micros as u64 * 1000);
-    Ok((total > 0).then_some(total))
-}
-
-fn show_timeval(time: Option<u64>) -> Vec<u8> {
-    let time = time.unwrap_or(0);
-    [
-        (time / 1_000_000_000).to_ne_bytes(),
-        (time % 1_000_000_000 / 1000).to_ne_bytes(),
-    ]
-    .concat()
 }
 
 fn show(value: impl Into<u32>) -> Result<Vec<u8>> {
@@ -103,7 +82,7 @@ fn buffer(value: &[u8], least: usize) -> Result<Option<usize>> {
 }
 
 impl InetSocket {
-    /// What the socket was told (timeouts are for the kernel to obey).
+    /// What the socket was told. Timeouts are not among it: they are the kernel's.
     pub fn options(&self) -> Options {
         self.net.stack.borrow().sockets[self.id].options.clone()
     }
@@ -111,7 +90,7 @@ impl InetSocket {
     /// `setsockopt`.
     ///
     /// # Errors
-    /// `ENOPROTOOPT`, `EINVAL`, `EDOM`, `ENODEV`, `EADDRNOTAVAIL`, `EADDRINUSE`.
+    /// `ENOPROTOOPT`, `EINVAL`, `ENODEV`, `EADDRNOTAVAIL`, `EADDRINUSE`, `ENOENT`, `EPROTO` (groups are not for TCP).
     pub fn set_option(&self, level: u32, name: u32, value: &[u8]) -> Result<()> {
         self.net.with(|stack| {
             match level {
@@ -119,8 +98,8 @@ impl InetSocket {
                 SOL_TCP if self.kind() == Kind::Tcp => {
                     set_tcp(&mut stack.sockets[self.id].options, name, value)?
                 }
-                SOL_UDP if self.kind() == Kind::Udp && name == UDP_SEGMENT => {
-                    stack.sockets[self.id].options.segment = int(value)? as u16
+                SOL_UDP if self.kind() == Kind::Udp => {
+                    set_udp(&mut stack.sockets[self.id].options, name, value)?
                 }
                 SOL_IP => self.set_ip(stack, name, value)?,
                 SOL_IPV6 if self.is_v6() => self.set_ipv6(stack, name, value)?,
@@ -150,10 +129,17 @@ impl InetSocket {
             };
             return Ok(());
         }
+        let links = stack.links.len();
         let options = &mut stack.sockets[self.id].options;
         match name {
-            linux::SO_RCVTIMEO_OLD => options.receive_timeout = timeval(value)?,
-            linux::SO_SNDTIMEO_OLD => options.send_timeout = timeval(value)?,
+            linux::SO_BINDTOIFINDEX => {
+                let index = usize::try_from(int(value)? as i32).map_err(|_| Errno::EINVAL)?;
+                let link = index.checked_sub(1);
+                if link.is_some_and(|link| link >= links) {
+                    return Err(Errno::ENODEV);
+                }
+                options.bound_link = link;
+            }
             linux::SO_LINGER => {
                 let (on, seconds) = (int(value)?, int(value.get(4..).unwrap_or_default())?);
                 options.linger = (on != 0).then_some(seconds);
@@ -172,21 +158,19 @@ impl InetSocket {
             linux::SO_PRIORITY => options.priority = int(value)?,
             linux::SO_MARK => options.mark = int(value)?,
             linux::SO_RCVLOWAT => options.receive_low = int(value)?.max(1),
-            linux::SO_OOBINLINE
-            | linux::SO_DONTROUTE
-            | linux::SO_RXQ_OVFL
-            | linux::SO_BUSY_POLL
-            | linux::SO_INCOMING_CPU
-            | linux::SO_ZEROCOPY => {
-                int(value)?;
-            }
-            _ => return Err(Errno::ENOPROTOOPT),
+            _ => options.keep(linux::SOL_SOCKET, name, int(value)?)?,
         }
         Ok(())
     }
 
     fn set_ip(&self, stack: &mut Stack, name: u32, value: &[u8]) -> Result<()> {
+        let tcp = self.kind() == Kind::Tcp;
         match name {
+            IP_ADD_MEMBERSHIP | IP_DROP_MEMBERSHIP if tcp => return Err(Errno::EPROTO),
+            IP_MULTICAST_IF | IP_MULTICAST_TTL if tcp => return Err(Errno::EINVAL),
+            IP_FREEBIND | IP_MULTICAST_TTL | IP_MULTICAST_LOOP if value.is_empty() => {
+                return Err(Errno::EINVAL);
+            }
             IP_ADD_MEMBERSHIP | IP_DROP_MEMBERSHIP => {
                 let (group, link) = membership_v4(stack, value)?;
                 return self.membership(stack, group, link, name == IP_ADD_MEMBERSHIP);
@@ -197,24 +181,22 @@ impl InetSocket {
                     .get(if value.len() >= 8 { 4 } else { at }..)
                     .and_then(|b| b.first_chunk::<4>())
                     .ok_or(Errno::EINVAL)?;
-                stack.sockets[self.id].options.multicast_link =
-                    link_of(stack, Ipv4Addr::from(*word).into());
+                let address = Ipv4Addr::from(*word);
+                let link = link_of(stack, address.into());
+                if link.is_none() && !address.is_unspecified() {
+                    return Err(Errno::EADDRNOTAVAIL);
+                }
+                stack.sockets[self.id].options.multicast_link = link;
                 return Ok(());
             }
             _ => {}
         }
         let options = &mut stack.sockets[self.id].options;
-        let number = int_or_byte(value)?;
+        let number = int_or_byte(value);
         match name {
-            IP_TTL => {
-                options.hop_limit = if number == u32::MAX {
-                    None
-                } else {
-                    Some(byte(number)?).filter(|&t| t > 0)
-                }
-            }
-            IP_TOS => options.traffic_class = number as u8,
-            IP_MULTICAST_TTL => options.multicast_hops = byte(number)?,
+            IP_TTL => options.hop_limit = hops(number, 1)?,
+            IP_TOS => options.traffic_class = class(number as u8, tcp),
+            IP_MULTICAST_TTL => options.multicast_hops = hops(number, 0)?.unwrap_or(1),
             IP_MULTICAST_LOOP => options.multicast_loop = number != 0,
             IP_PKTINFO => options.packet_info = number != 0,
             IP_RECVTTL => options.receive_hop_limit = number != 0,
@@ -222,9 +204,8 @@ impl InetSocket {
             IP_RECVERR => options.receive_error = number != 0,
             IP_MTU_DISCOVER if number <= 5 => options.mtu_discover = number,
             IP_FREEBIND => options.free_bind = number != 0,
-            IP_BIND_ADDRESS_NO_PORT | IP_MULTICAST_ALL => {}
             IP_MTU_DISCOVER => return Err(Errno::EINVAL),
-            _ => return Err(Errno::ENOPROTOOPT),
+            _ => options.keep(SOL_IP, name, number)?,
         }
         Ok(())
     }
@@ -245,22 +226,16 @@ impl InetSocket {
         }
         let bound = stack.sockets[self.id].local.is_some();
         let links = stack.links.len();
+        let tcp = self.kind() == Kind::Tcp;
         let options = &mut stack.sockets[self.id].options;
         let number = int(value)?;
         match name {
+            IPV6_MULTICAST_HOPS | IPV6_MULTICAST_IF if tcp => return Err(Errno::ENOPROTOOPT),
             IPV6_V6ONLY if bound => return Err(Errno::EINVAL),
             IPV6_V6ONLY => options.v6_only = number != 0,
-            IPV6_UNICAST_HOPS => {
-                options.hop_limit = if number == u32::MAX {
-                    None
-                } else {
-                    Some(byte(number)?)
-                }
-            }
-            IPV6_MULTICAST_HOPS => {
-                options.multicast_hops = if number == u32::MAX { 1 } else { byte(number)? }
-            }
-            IPV6_MULTICAST_LOOP => options.multicast_loop = number != 0,
+            IPV6_UNICAST_HOPS => options.hop_limit = hops(number, 0)?,
+            IPV6_MULTICAST_HOPS => options.multicast_hops = hops(number, 0)?.unwrap_or(1),
+            IPV6_MULTICAST_LOOP if number <= 1 => options.multicast_loop = number != 0,
             IPV6_MULTICAST_IF => {
                 let link = (number as usize).checked_sub(1);
                 if link.is_some_and(|link| link >= links) {
@@ -271,13 +246,11 @@ impl InetSocket {
             IPV6_RECVPKTINFO => options.packet_info = number != 0,
             IPV6_RECVHOPLIMIT => options.receive_hop_limit = number != 0,
             IPV6_RECVTCLASS => options.receive_traffic_class = number != 0,
-            IPV6_TCLASS => {
-                options.traffic_class = if number == u32::MAX { 0 } else { byte(number)? }
-            }
+            IPV6_TCLASS => options.traffic_class = class(hops(number, 0)?.unwrap_or(0), tcp),
             IPV6_RECVERR => options.receive_error = number != 0,
-            IPV6_MTU_DISCOVER => options.mtu_discover = number,
-            IPV6_DONTFRAG => {}
-            _ => return Err(Errno::ENOPROTOOPT),
+            IPV6_MTU_DISCOVER if number <= 5 => options.mtu_discover = number,
+            IPV6_MULTICAST_LOOP | IPV6_MTU_DISCOVER => return Err(Errno::EINVAL),
+            _ => options.keep(SOL_IPV6, name, number)?,
         }
         Ok(())
     }
@@ -289,7 +262,10 @@ impl InetSocket {
         link: Option<usize>,
         join: bool,
     ) -> Result<()> {
-        if !group.is_multicast() || self.kind() == Kind::Tcp {
+        if self.kind() == Kind::Tcp {
+            return Err(Errno::EPROTO);
+        }
+        if !group.is_multicast() {
             return Err(Errno::EINVAL);
         }
         let link = link.unwrap_or(if stack.links.len() > 1 { 1 } else { 0 });
@@ -321,7 +297,7 @@ impl InetSocket {
     /// `getsockopt`: the bytes of the value, to be cut to the caller's room.
     ///
     /// # Errors
-    /// `ENOPROTOOPT`, `ENOTCONN`.
+    /// `ENOPROTOOPT`, `EOPNOTSUPP` (a level that is not an IPv4 socket's), `ENOTCONN`.
     pub fn option(&self, level: u32, name: u32) -> Result<Vec<u8>> {
         if (level, name) == (linux::SOL_SOCKET, linux::SO_ERROR) {
             return show(self.take_error().map_or(0, |e| e.0 as u32));
@@ -332,9 +308,11 @@ impl InetSocket {
             linux::SOL_SOCKET => self.show_socket(&stack, options, name),
             SOL_TCP if self.kind() == Kind::Tcp => self.show_tcp(&stack, options, name),
             SOL_UDP if self.kind() == Kind::Udp && name == UDP_SEGMENT => show(options.segment),
+            SOL_UDP if self.kind() == Kind::Udp => Err(Errno::ENOPROTOOPT),
             SOL_IP => self.show_ip(&stack, options, name),
             SOL_IPV6 if self.is_v6() => self.show_ipv6(&stack, options, name),
-            _ => Err(Errno::ENOPROTOOPT),
+            _ if self.is_v6() => Err(Errno::ENOPROTOOPT),
+            _ => Err(Errno::EOPNOTSUPP),
         }
     }
 
@@ -375,8 +353,6 @@ impl InetSocket {
                 options.send_buffer,
                 capacity(tcp::Socket::send_capacity),
             )),
-            linux::SO_RCVTIMEO_OLD => Ok(show_timeval(options.receive_timeout)),
-            linux::SO_SNDTIMEO_OLD => Ok(show_timeval(options.send_timeout)),
             linux::SO_LINGER => Ok([
                 u32::from(options.linger.is_some()).to_ne_bytes(),
                 options.linger.unwrap_or(0).to_ne_bytes(),
@@ -391,12 +367,12 @@ impl InetSocket {
             linux::SO_MARK => show(options.mark),
             linux::SO_RCVLOWAT => show(options.receive_low),
             linux::SO_SNDLOWAT => show(1u32),
-            linux::SO_OOBINLINE | linux::SO_DONTROUTE | linux::SO_INCOMING_CPU => show(0u32),
             linux::SO_COOKIE => Ok((self.id as u64 + 1).to_ne_bytes().to_vec()),
             linux::SO_BINDTODEVICE => Ok(options.bound_link.map_or(Vec::new(), |link| {
                 [stack.links[link].name.as_bytes(), &[0]].concat()
             })),
-            _ => Err(Errno::ENOPROTOOPT),
+            linux::SO_BINDTOIFINDEX => show(options.bound_link.map_or(0, |link| link as u32 + 1)),
+            _ => show(options.kept(linux::SOL_SOCKET, name)?),
         }
     }
 
@@ -413,13 +389,14 @@ impl InetSocket {
             linux::TCP_MAXSEG => {
                 let link = match stack.sockets[self.id].role {
                     Role::Connection(conn) => stack.conns[conn].link,
-                    _ => return show(536u32),
+                    _ => return show(options.kept(SOL_TCP, name)?),
                 };
                 show((stack.links[link].info.mtu - if self.is_v6() { 60 } else { 40 }) as u32)
             }
-            linux::TCP_CONGESTION => Ok(b"reno\0".to_vec()),
+            // TCP_CA_NAME_MAX
+            linux::TCP_CONGESTION => Ok(b"reno\0\0\0\0\0\0\0\0\0\0\0\0".to_vec()),
             linux::TCP_INFO => Ok(self.tcp_info(stack)),
-            _ => Err(Errno::ENOPROTOOPT),
+            _ => show(options.kept(SOL_TCP, name)?),
         }
     }
 
@@ -454,7 +431,7 @@ impl InetSocket {
                     .and_then(|link| stack.links[link].iface.ipv4_addr());
                 Ok(address.unwrap_or(Ipv4Addr::UNSPECIFIED).octets().to_vec())
             }
-            _ => Err(Errno::ENOPROTOOPT),
+            _ => show(options.kept(SOL_IP, name)?),
         }
     }
 
@@ -472,7 +449,7 @@ impl InetSocket {
             IPV6_RECVERR => show(options.receive_error),
             IPV6_MTU_DISCOVER => show(options.mtu_discover),
             IPV6_MTU => self.path_mtu(stack),
-            _ => Err(Errno::ENOPROTOOPT),
+            _ => show(options.kept(SOL_IPV6, name)?),
         }
     }
 
@@ -486,10 +463,10 @@ impl InetSocket {
 fn set_tcp(options: &mut Options, name: u32, value: &[u8]) -> Result<()> {
     if name == linux::TCP_CONGESTION {
         let wanted = value.split(|&b| b == 0).next().unwrap_or_default();
-        return if matches!(wanted, b"reno") {
-            Ok(())
-        } else {
-            Err(Errno::ENOENT)
+        return match wanted {
+            b"reno" => Ok(()),
+            _ if value.is_empty() => Err(Errno::EINVAL),
+            _ => Err(Errno::ENOENT),
         };
     }
     let number = int(value)?;
@@ -507,17 +484,26 @@ fn set_tcp(options: &mut Options, name: u32, value: &[u8]) -> Result<()> {
         linux::TCP_KEEPIDLE => options.keep_idle = positive(32_767)?,
         linux::TCP_KEEPINTVL => options.keep_interval = positive(32_767)?,
         linux::TCP_KEEPCNT => options.keep_count = positive(127)?,
-        linux::TCP_USER_TIMEOUT => options.user_timeout = number.min(i32::MAX as u32),
-        linux::TCP_DEFER_ACCEPT => options.defer_accept = number,
-        linux::TCP_MAXSEG
-        | linux::TCP_LINGER2
-        | linux::TCP_SYNCNT
-        | linux::TCP_NOTSENT_LOWAT
-        | linux::TCP_WINDOW_CLAMP
-        | linux::TCP_FASTOPEN => {}
+        linux::TCP_USER_TIMEOUT if number > i32::MAX as u32 => return Err(Errno::EINVAL),
+        linux::TCP_USER_TIMEOUT => options.user_timeout = number,
+        linux::TCP_DEFER_ACCEPT => options.defer_accept = (number as i32).max(0) as u32,
+        _ => options.keep(SOL_TCP, name, number)?,
+    }
+    Ok(())
+}
+
+fn set_udp(options: &mut Options, name: u32, value: &[u8]) -> Result<()> {
+    let number = int(value)?;
+    match name {
+        UDP_SEGMENT => options.segment = u16::try_from(number).map_err(|_| Errno::EINVAL)?,
         _ => return Err(Errno::ENOPROTOOPT),
     }
     Ok(())
+}
+
+/// The traffic class that a socket gets which asks for `wanted`: TCP has the two bits of ECN for itself.
+fn class(wanted: u8, tcp: bool) -> u8 {
+    if tcp { wanted & !3 } else { wanted }
 }
 
 /// Reads a `struct ip_mreq` or `ip_mreqn`.

@@ -1,9 +1,16 @@
 //! What an internet socket was told ([`Options`]) and the numbers of the options ([`number`]).
 
+use crate::errno::{Errno, Result};
+use alloc::collections::BTreeMap;
+use linux_raw_sys::net as linux;
+use number::*;
+
 /// Option numbers that `linux-raw-sys` has as enumerators or not at all.
 pub(super) mod number {
     pub const IP_TOS: u32 = 1;
     pub const IP_TTL: u32 = 2;
+    pub const IP_RECVOPTS: u32 = 6;
+    pub const IP_RETOPTS: u32 = 7;
     pub const IP_PKTINFO: u32 = 8;
     pub const IP_MTU_DISCOVER: u32 = 10;
     pub const IP_RECVERR: u32 = 11;
@@ -55,9 +62,6 @@ pub struct Options {
     pub linger: Option<u32>,
     pub receive_buffer: Option<usize>,
     pub send_buffer: Option<usize>,
-    /// `struct timeval` as nanoseconds.
-    pub receive_timeout: Option<u64>,
-    pub send_timeout: Option<u64>,
     pub no_delay: bool,
     pub cork: bool,
     pub quick_ack: bool,
@@ -87,6 +91,8 @@ pub struct Options {
     pub segment: u16,
     pub receive_low: u32,
     pub defer_accept: u32,
+    /// Those of [`KEPT`] that were set, by level and number.
+    pub(crate) kept: BTreeMap<(u32, u32), u32>,
 }
 
 impl Default for Options {
@@ -99,8 +105,6 @@ impl Default for Options {
             linger: None,
             receive_buffer: None,
             send_buffer: None,
-            receive_timeout: None,
-            send_timeout: None,
             no_delay: false,
             cork: false,
             quick_ack: true,
@@ -127,6 +131,73 @@ impl Default for Options {
             segment: 0,
             receive_low: 1,
             defer_accept: 0,
+            kept: BTreeMap::new(),
         }
+    }
+}
+
+/// What a kept option's value may be.
+#[derive(Clone, Copy, Debug)]
+enum Rule {
+    /// Anything; all but zero means one.
+    Flag,
+    /// Not less than this and not more than that, else `EINVAL`.
+    Range(i32, i32),
+}
+
+/// Options that are kept and shown but change nothing one could see here, by level and number, with what they are at first.
+const KEPT: [(u32, u32, i32, Rule); 18] = [
+    (linux::SOL_SOCKET, linux::SO_DEBUG, 0, Rule::Flag),
+    (linux::SOL_SOCKET, linux::SO_DONTROUTE, 0, Rule::Flag),
+    (linux::SOL_SOCKET, linux::SO_OOBINLINE, 0, Rule::Flag),
+    (linux::SOL_SOCKET, linux::SO_NO_CHECK, 0, Rule::Flag),
+    (linux::SOL_SOCKET, linux::SO_RXQ_OVFL, 0, Rule::Flag),
+    (linux::SOL_SOCKET, linux::SO_SELECT_ERR_QUEUE, 0, Rule::Flag),
+    (linux::SOL_SOCKET, linux::SO_BUSY_POLL, 0, NOT_NEGATIVE),
+    (linux::SOL_SOCKET, linux::SO_INCOMING_CPU, -1, ANY),
+    (SOL_TCP, linux::TCP_MAXSEG, 536, Rule::Range(88, 32_767)),
+    (SOL_TCP, linux::TCP_SYNCNT, 6, Rule::Range(1, 127)),
+    (SOL_TCP, linux::TCP_LINGER2, 60, ANY),
+    (SOL_TCP, linux::TCP_FASTOPEN, 0, NOT_NEGATIVE),
+    (SOL_TCP, linux::TCP_NOTSENT_LOWAT, 0, ANY),
+    (SOL_IP, IP_RECVOPTS, 0, Rule::Flag),
+    (SOL_IP, IP_RETOPTS, 0, Rule::Flag),
+    (SOL_IP, IP_BIND_ADDRESS_NO_PORT, 0, Rule::Flag),
+    (SOL_IP, IP_MULTICAST_ALL, 1, Rule::Range(0, 1)),
+    (SOL_IPV6, IPV6_DONTFRAG, 0, Rule::Flag),
+];
+const ANY: Rule = Rule::Range(i32::MIN, i32::MAX);
+const NOT_NEGATIVE: Rule = Rule::Range(0, i32::MAX);
+
+fn known(level: u32, name: u32) -> Result<(i32, Rule)> {
+    let mut known = KEPT.iter();
+    known
+        .find(|option| (option.0, option.1) == (level, name))
+        .map(|&(_, _, first, rule)| (first, rule))
+        .ok_or(Errno::ENOPROTOOPT)
+}
+
+impl Options {
+    /// Keeps the value of an option that is only kept.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT`: no such option. `EINVAL`.
+    pub(super) fn keep(&mut self, level: u32, name: u32, value: u32) -> Result<()> {
+        let value = match known(level, name)?.1 {
+            Rule::Flag => u32::from(value != 0),
+            Rule::Range(least, most) if (least..=most).contains(&(value as i32)) => value,
+            Rule::Range(..) => return Err(Errno::EINVAL),
+        };
+        self.kept.insert((level, name), value);
+        Ok(())
+    }
+
+    /// What an option that is only kept is now.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT`: no such option.
+    pub(super) fn kept(&self, level: u32, name: u32) -> Result<u32> {
+        let (first, _) = known(level, name)?;
+        Ok(*self.kept.get(&(level, name)).unwrap_or(&(first as u32)))
     }
 }

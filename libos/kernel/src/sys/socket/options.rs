@@ -81,7 +81,9 @@ fn initial(level: u32, name: u32) -> Option<u32> {
         (linux::SOL_SOCKET, linux::SO_RCVLOWAT) => Some(1),
         (
             linux::SOL_SOCKET,
-            linux::SO_REUSEADDR
+            linux::SO_DEBUG
+            | linux::SO_NO_CHECK
+            | linux::SO_REUSEADDR
             | linux::SO_KEEPALIVE
             | linux::SO_BROADCAST
             | linux::SO_OOBINLINE
@@ -112,10 +114,14 @@ fn set_local(file: &SocketFile, level: u32, name: u32, value: &[u8]) -> Result<(
     initial(level, name).ok_or(Errno::ENOPROTOOPT)?;
     let value = int(value)?;
     let kept = match name {
-        linux::SO_RCVBUF if level == linux::SOL_SOCKET => value
+        _ if level != linux::SOL_SOCKET => value,
+        linux::SO_RCVBUF => value
             .saturating_mul(2)
             .clamp(2304, 2 * DEFAULT_BUFFER as u32),
-        _ => value,
+        linux::SO_PRIORITY | linux::SO_MARK => value,
+        linux::SO_RCVLOWAT if (value as i32) < 0 => i32::MAX as u32,
+        linux::SO_RCVLOWAT => value.max(1),
+        _ => u32::from(value != 0),
     };
     file.remembered.borrow_mut().insert((level, name), kept);
     Ok(())
@@ -145,6 +151,9 @@ pub fn setsockopt(fd: u64, level: u64, name: u64, value: u64, len: u64) -> Resul
     let file = handle.socket()?;
     let (level, name) = canonical(level, name);
     if (len as i32) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    if level == linux::SOL_SOCKET && name != linux::SO_BINDTODEVICE && len < 4 {
         return Err(Errno::EINVAL);
     }
     let value = user::slice(value, (len as u32 as u64).min(VALUE_MAX))?;
