@@ -299,42 +299,51 @@ impl Job<'_> {
         })
     }
 
-    /// Holds the dialogue and says how it went.
+    /// Holds the dialogue, with a new server for each way to it, and says how it went.
     fn judge(&self, tools: &Tools, native: &Outcome) -> Result<bool> {
         let _tap = self.tap.then(Tap::new).transpose()?;
         let (mut server, clients) = self.commands(tools)?;
-        let serving = words(&server);
+        let (good, fail, mut time) = (sh::GOOD, sh::FAIL, 0.0);
+        for mut client in clients {
+            match self.hold(&mut server, &mut client, native)? {
+                Ok(seconds) => time += seconds,
+                Err(why) => {
+                    let (serving, asking) = (words(&server), words(&client));
+                    anstream::println!(
+                        "{fail}FAIL{fail:#} {self}: {why}\n         again: {serving} & {asking}"
+                    );
+                    return Ok(false);
+                }
+            }
+        }
+        anstream::println!("{good}ok{good:#}   {self} {time:.3} s");
+        Ok(true)
+    }
+
+    /// The client's seconds, or what went wrong.
+    fn hold(
+        &self,
+        server: &mut Command,
+        client: &mut Command,
+        native: &Outcome,
+    ) -> Result<Result<f64, String>> {
         let slow = if self.variant.emulated() { 3 } else { 1 };
         let limit = Duration::from_secs(self.dialogue.timeout * slow);
-        let running = match sh::Background::start(&mut server, "listening", START) {
+        let running = match sh::Background::start(server, "listening", START) {
             Ok(running) => running,
-            Err(error) => {
-                let (fail, why) = (sh::FAIL, format!("{error:#}"));
-                anstream::println!("{fail}FAIL{fail:#} {self}: {why}\n         again: {serving}");
-                return Ok(false);
-            }
+            Err(error) => return Ok(Err(format!("{error:#}"))),
         };
-        let (good, fail, mut time) = (sh::GOOD, sh::FAIL, 0.0);
-        let mut wrong = None;
-        for mut client in clients {
-            let outcome = sh::capture(&mut client, b"", limit, None)?;
-            time += outcome.time.as_secs_f64();
-            if let Some(why) = verdict(&outcome, native) {
-                wrong = Some((why, outcome, words(&client)));
-                break;
+        let outcome = sh::capture(client, b"", limit, None)?;
+        let (said, seconds) = (running.stop()?, outcome.time.as_secs_f64());
+        Ok(match verdict(&outcome, native) {
+            None => Ok(seconds),
+            Some(why) => {
+                let errors = String::from_utf8_lossy(&outcome.stderr);
+                Err(format!(
+                    "after {seconds:.3} s: {why}\n         client | {errors}\n         server | {said}"
+                ))
             }
-        }
-        let said = running.stop()?;
-        match &wrong {
-            None => anstream::println!("{good}ok{good:#}   {self} {time:.3} s"),
-            Some((why, outcome, asking)) => {
-                let errors = String::from_utf8_lossy(&outcome.stderr).into_owned();
-                anstream::println!(
-                    "{fail}FAIL{fail:#} {self} {time:.3} s: {why}\n         client | {errors}\n         server | {said}\n         again: {serving} & {asking}"
-                );
-            }
-        }
-        Ok(wrong.is_none())
+        })
     }
 }
 
