@@ -55,6 +55,9 @@ poweroff -f
 /// Most time from power-on to the agent's first word on a busy machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(40);
 
+/// Lines of the console that are shown when a machine breaks down; twice as many of a complaint.
+const TAIL: usize = 25;
+
 /// How often a look is taken at what QEMU says.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -378,7 +381,7 @@ fn complaints(text: &str) -> String {
 
 /// The first line in which a kernel says that it found itself broken. A processor that stood still for a while (`soft lockup`) is
 /// what emulated ones do on a busy machine.
-fn oops(console: &str) -> Option<String> {
+fn oops(console: &str) -> Option<&str> {
     const SIGNS: [&str; 5] = [
         "Kernel panic",
         "Oops: ",
@@ -387,23 +390,24 @@ fn oops(console: &str) -> Option<String> {
         "general protection fault",
     ];
     let mut lines = console.lines();
-    lines
-        .find(|line| !line.contains("soft lockup") && SIGNS.iter().any(|sign| line.contains(sign)))
-        .map(str::to_owned)
+    lines.find(|line| !line.contains("soft lockup") && SIGNS.iter().any(|sign| line.contains(sign)))
 }
 
 fn read(work: &Path, name: &str) -> String {
     String::from_utf8_lossy(&std::fs::read(work.join(name)).unwrap_or_default()).into_owned()
 }
 
+/// What QEMU said and what the machine's console did: from the first complaint on, or else the end.
 fn last_words(work: &Path, what: &str) -> String {
     let console = read(work, "console");
-    let lines: Vec<_> = console.lines().rev().take(25).collect();
-    let tail: Vec<_> = lines.into_iter().rev().collect();
+    let lines: Vec<_> = console.lines().collect();
+    let complaint = oops(&console).and_then(|bad| lines.iter().position(|line| *line == bad));
+    let first = complaint.unwrap_or(lines.len().saturating_sub(TAIL));
+    let shown: Vec<_> = lines[first..].iter().take(2 * TAIL).copied().collect();
     format!(
         "the laboratory's machine {what}\n{}{}",
         complaints(&read(work, "qemu")),
-        tail.join("\n")
+        shown.join("\n")
     )
 }
 
@@ -494,7 +498,7 @@ mod tests {
         let stuck = "[ 60.1] watchdog: BUG: soft lockup - CPU#1 stuck for 26s!\n";
         assert_eq!(oops(stuck), None);
         let bad = "[ 61.0] BUG: Bad page state in process unik-vmm  pfn:79e80";
-        assert_eq!(oops(&format!("{stuck}{bad}\n")).as_deref(), Some(bad));
+        assert_eq!(oops(&format!("{stuck}{bad}\n")), Some(bad));
         assert!(oops("[ 1.0] Kernel panic - not syncing: Attempted to kill init!").is_some());
     }
 
