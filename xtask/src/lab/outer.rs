@@ -218,18 +218,13 @@ struct Answers {
     next_id: u64,
 }
 
-/// The machine ended or does not answer: whatever ran in it has no verdict.
+/// The machine ended, does not answer or complains: whatever ran in it has no verdict. What is known of it.
 #[derive(Debug)]
-pub struct Breakdown {
-    /// What is known of it.
-    pub text: String,
-    /// Its kernel complained, which our monitor may be to blame for.
-    pub oops: bool,
-}
+pub struct Breakdown(pub String);
 
 impl std::fmt::Display for Breakdown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0)
     }
 }
 
@@ -351,10 +346,7 @@ impl Laboratory {
     }
 
     fn breakdown(&self, what: &str) -> Breakdown {
-        Breakdown {
-            text: last_words(self.work.path(), what),
-            oops: oops(&self.read("console")).is_some(),
-        }
+        Breakdown(last_words(self.work.path(), what))
     }
 }
 

@@ -1,9 +1,8 @@
 //! A machine that breaks down under a test is replaced and the test is repeated, and so is a test that fails: what the emulator does
 //! wrong is no verdict on us.
 //!
-//! QEMU's emulation of SVM changes a processor's set of pending interrupts at every exit of a guest (`do_vmexit` in its `svm_helper.c`)
-//! without the lock that others hold who change it, so that an interrupt gets lost now and then, and one comes that nobody sent. Only
-//! so often, loudly, and never when the machine's own kernel complained: that our monitor may have caused.
+//! QEMU's own monitor with 16 processors brings the laboratory's machine down as ours does, within a dozen boots or so: the machine's kernel finds a stack of its own overwritten, a device's queue holds nonsense, a processor does not answer any more, a guest
+//! ends in a triple fault. So only what goes wrong in two machines counts. Only so often, and loudly.
 
 use super::outer::Breakdown;
 use crate::sh;
@@ -52,16 +51,12 @@ impl<'a, M> Machines<'a, M> {
                 self.now = Some(machine);
                 return Err(error);
             };
-            let (again, left) = (!breakdown.oops, *self.spares);
-            if left == 0 {
+            if *self.spares == 0 {
                 self.boot = Box::new(|| anyhow::bail!("no machine is left"));
                 return Err(error);
             }
             *self.spares -= 1;
-            if !again {
-                return Err(error);
-            }
-            self.tell(title, &format!("{error:#}"));
+            self.tell(title, &breakdown.0);
         }
     }
 
@@ -96,9 +91,8 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    fn broken(oops: bool) -> anyhow::Error {
-        let text = "broke down".to_owned();
-        Breakdown { text, oops }.into()
+    fn broken() -> anyhow::Error {
+        Breakdown("broke down".to_owned()).into()
     }
 
     #[test]
@@ -107,7 +101,7 @@ mod tests {
         let boot = || Ok(booted.replace(booted.get() + 1));
         let mut machines = Machines::new(&mut spares, boot).unwrap();
         let second = |machine: &u32| match machine {
-            0 => Err(broken(false)),
+            0 => Err(broken()),
             n => Ok(*n),
         };
         assert_eq!(machines.run("a", second).unwrap(), 1);
@@ -120,22 +114,10 @@ mod tests {
         let (booted, mut spares) = (Cell::new(0u32), SPARES);
         let boot = || Ok(_ = booted.replace(booted.get() + 1));
         let mut machines = Machines::new(&mut spares, boot).unwrap();
-        assert!(machines.run("a", |()| Err::<(), _>(broken(false))).is_err());
+        assert!(machines.run("a", |()| Err::<(), _>(broken())).is_err());
         // Nothing runs in what broke down.
         assert!(machines.run("b", |()| Ok(())).is_err());
         assert_eq!(booted.get(), SPARES + 1);
-    }
-
-    #[test]
-    fn a_complaint_of_the_machines_kernel_is_a_verdict() {
-        let (booted, mut spares) = (Cell::new(0u32), SPARES);
-        let boot = || Ok(_ = booted.replace(booted.get() + 1));
-        let mut machines = Machines::new(&mut spares, boot).unwrap();
-        assert!(machines.run("a", |()| Err::<(), _>(broken(true))).is_err());
-        assert_eq!(booted.get(), 1);
-        // The next one is not lost by it.
-        machines.run("b", |()| Ok(())).unwrap();
-        assert_eq!(booted.get(), 2);
     }
 
     #[test]
