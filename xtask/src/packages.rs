@@ -13,6 +13,9 @@ pub const LAB: &[Package] = &[
     ("e2fsprogs", "mke2fs"),
 ];
 
+/// For the figures of the network.
+pub const BENCH_NET: &[Package] = &[("iproute2", "ip"), LAB[0], ("wrk", "wrk")];
+
 /// For all checks.
 pub const CI: &[Package] = &[
     LAB[0],

@@ -21,13 +21,18 @@ pub fn share_heap() {
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
-/// Gives back to the host what the start needed once: the heap's free pages and, in the process's first thread, the stack beyond its
-/// present end. A few microseconds.
+/// Gives back to the host what the start needed once: the heap's free pages, code that will hardly run again and, in the process's first
+/// thread, the stack beyond its present end. From here on the heap grows by what is asked for and no more: then calloc(3) knows that what it got from the kernel is zero,
+/// and buffers take memory only where they are used. A few microseconds.
 // In a frame of its own: what it finds must be the end of the stack.
 #[inline(never)]
 pub fn give_back_start() {
-    // SAFETY: malloc_trim touches free memory only (malloc_trim(3)).
-    unsafe { libc::malloc_trim(0) };
+    // SAFETY: the first sets a number (mallopt(3)), the second touches free memory only (malloc_trim(3)).
+    unsafe {
+        libc::mallopt(libc::M_TOP_PAD, 0);
+        libc::malloc_trim(0);
+    }
+    forget_code();
     /// What functions called from here may have in use, and more.
     const MARGIN: usize = 16 << 10;
     /// Where the kernel lets nothing else lie below a stack that grows (`stack_guard_gap` is 1 MiB).
@@ -41,6 +46,19 @@ pub fn give_back_start() {
     // SAFETY: nothing below the stack's end is in use (MARGIN covers the red zone and this very call), and nothing but the stack lies within
     // REACH of it, so no memory that means anything is dropped. What is not mapped there is passed over.
     let _ = unsafe { libc::madvise((end - REACH) as *mut _, REACH, libc::MADV_DONTNEED) };
+}
+
+/// Lets the program's own code go; what is needed again is mapped again when it is, from the page cache.
+fn forget_code() {
+    unsafe extern "C" {
+        // Set by the linker (ld(1), its built-in scripts): the first byte of the program, and the first behind its code.
+        static __executable_start: u8;
+        static etext: u8;
+    }
+    let (start, end) = (&raw const __executable_start, &raw const etext);
+    let len = (end.addr() / 4096 * 4096).saturating_sub(start.addr());
+    // SAFETY: up to the end of the code the program's file is mapped without a right to write, so the page cache has what is dropped.
+    let _ = unsafe { libc::madvise(start.cast_mut().cast(), len, libc::MADV_DONTNEED) };
 }
 
 #[cfg(test)]

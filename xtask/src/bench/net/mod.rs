@@ -10,7 +10,7 @@ mod servers;
 use super::measure::{self, median};
 use super::{Figure, figure, print};
 use crate::e2e::tools::Tools;
-use crate::sh;
+use crate::packages;
 use crate::tap::Tap;
 use anyhow::{Context, Result, ensure};
 use servers::{Place, Programs, Server};
@@ -48,10 +48,7 @@ const IDLE: usize = 1000;
 
 /// Measures everything and prints it.
 pub fn bench(args: &Args) -> Result<()> {
-    ensure!(
-        sh::found("wrk"),
-        "the load comes from wrk: sudo apt-get install wrk"
-    );
+    packages::need(packages::BENCH_NET)?;
     let tools = Tools::build(true)?;
     let programs = Programs::build(&tools)?;
     let tap = Tap::new()?;
