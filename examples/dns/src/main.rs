@@ -1,7 +1,7 @@
 //! hickory's name server with a zone of a thousand hosts, and who asks it: hickory's resolver for many names at once, and by way of
 //! `/etc/resolv.conf` the C library's for std and reqwest.
 //!
-//! `serve ADDRESS`, `ask ADDRESS COUNT`, and `web`, which changes `/etc/resolv.conf`: for a guest of its own.
+//! `serve ADDRESS`, `ask ADDRESS COUNT`, `web`, which changes `/etc/resolv.conf`: for a guest of its own, and `addresses`.
 
 use hickory_resolver::Resolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
@@ -14,6 +14,7 @@ use hickory_server::authority::{Catalog, ZoneType};
 use hickory_server::store::in_memory::InMemoryAuthority;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
@@ -35,7 +36,8 @@ async fn main() -> Result<()> {
         ["serve", address] => serve(UdpSocket::bind(address).await?).await,
         ["ask", address, count] => ask(address.parse()?, count.parse()?).await,
         ["web"] => web().await,
-        _ => Err("serve ADDRESS, ask ADDRESS COUNT, or web".into()),
+        ["addresses"] => addresses().await,
+        _ => Err("serve ADDRESS, ask ADDRESS COUNT, web, or addresses".into()),
     }
 }
 
@@ -141,4 +143,24 @@ async fn web() -> Result<()> {
         result = names => result?,
         result = pages => result?,
     }
+}
+
+/// What a card gets without being told: an address by DHCP, and one with a router's prefix (SLAAC).
+async fn addresses() -> Result<()> {
+    let (mut dhcp, mut slaac) = (false, false);
+    for _ in 0..100 {
+        let cards = if_addrs::get_if_addrs()?;
+        let mut others = cards
+            .iter()
+            .map(|card| card.ip())
+            .filter(|ip| !ip.is_loopback());
+        dhcp |= others.clone().any(|ip| ip.is_ipv4());
+        slaac |= others.any(|ip| ip.is_ipv6());
+        if dhcp && slaac {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("IPv4 {dhcp}, IPv6 {slaac}");
+    Ok(())
 }
