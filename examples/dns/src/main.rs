@@ -51,14 +51,11 @@ async fn serve(socket: UdpSocket) -> Result<()> {
     let mut authority = InMemoryAuthority::empty(zone.clone(), ZoneType::Primary, false);
     let soa = SOA::new(zone.clone(), zone.clone(), 1, 60, 60, 60, 60);
     authority.upsert_mut(Record::from_rdata(zone.clone(), 60, RData::SOA(soa)), 1);
-    for host in 0..HOSTS {
-        let name = Name::from_ascii(format!("h{host}.{ZONE}"))?;
-        let data = RData::A(A(address(host)));
-        authority.upsert_mut(Record::from_rdata(name, 60, data), 1);
+    let hosts = (0..HOSTS).map(|host| (format!("h{host}"), address(host)));
+    for (host, ip) in hosts.chain([("web".to_owned(), Ipv4Addr::LOCALHOST)]) {
+        let name = Name::from_ascii(format!("{host}.{ZONE}"))?;
+        authority.upsert_mut(Record::from_rdata(name, 60, RData::A(A(ip))), 1);
     }
-    let name = Name::from_ascii(format!("web.{ZONE}"))?;
-    let data = RData::A(A(Ipv4Addr::LOCALHOST));
-    authority.upsert_mut(Record::from_rdata(name, 60, data), 1);
     let mut catalog = Catalog::new();
     catalog.upsert(zone.into(), vec![Arc::new(authority)]);
     let mut server = ServerFuture::new(catalog);

@@ -335,7 +335,7 @@ impl Laboratory {
 
     /// An error when the machine's kernel has complained on its console.
     pub fn sound(&self) -> Result<()> {
-        match oops(&self.read("console")) {
+        match self.read("console").lines().find(|line| oops(line)) {
             Some(line) => bail!(self.breakdown(&format!("has a kernel that complains: {line}"))),
             None => Ok(()),
         }
@@ -371,9 +371,9 @@ fn complaints(text: &str) -> String {
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// The first line in which a kernel says that it found itself broken. A processor that stood still for a while (`soft lockup`) is
-/// what emulated ones do on a busy machine.
-fn oops(console: &str) -> Option<&str> {
+/// Whether a kernel says in this line that it found itself broken. A processor that stood still for a while (`soft lockup`) is what
+/// emulated ones do on a busy machine.
+fn oops(line: &str) -> bool {
     const SIGNS: [&str; 5] = [
         "Kernel panic",
         "Oops: ",
@@ -381,8 +381,7 @@ fn oops(console: &str) -> Option<&str> {
         "kernel BUG at",
         "general protection fault",
     ];
-    let mut lines = console.lines();
-    lines.find(|line| !line.contains("soft lockup") && SIGNS.iter().any(|sign| line.contains(sign)))
+    !line.contains("soft lockup") && SIGNS.iter().any(|sign| line.contains(sign))
 }
 
 fn read(work: &Path, name: &str) -> String {
@@ -393,7 +392,7 @@ fn read(work: &Path, name: &str) -> String {
 fn last_words(work: &Path, what: &str) -> String {
     let console = read(work, "console");
     let lines: Vec<_> = console.lines().collect();
-    let complaint = oops(&console).and_then(|bad| lines.iter().position(|line| *line == bad));
+    let complaint = lines.iter().position(|line| oops(line));
     let first = complaint.unwrap_or(lines.len().saturating_sub(TAIL));
     let shown: Vec<_> = lines[first..].iter().take(2 * TAIL).copied().collect();
     format!(
@@ -487,11 +486,14 @@ mod tests {
 
     #[test]
     fn complaints_of_kernels_are_told_from_waiting() {
-        let stuck = "[ 60.1] watchdog: BUG: soft lockup - CPU#1 stuck for 26s!\n";
-        assert_eq!(oops(stuck), None);
+        let stuck = "[ 60.1] watchdog: BUG: soft lockup - CPU#1 stuck for 26s!";
+        assert!(!oops(stuck));
         let bad = "[ 61.0] BUG: Bad page state in process unik-vmm  pfn:79e80";
-        assert_eq!(oops(&format!("{stuck}{bad}\n")), Some(bad));
-        assert!(oops("[ 1.0] Kernel panic - not syncing: Attempted to kill init!").is_some());
+        let console = format!("{stuck}\n{bad}\n");
+        assert_eq!(console.lines().find(|line| oops(line)), Some(bad));
+        assert!(oops(
+            "[ 1.0] Kernel panic - not syncing: Attempted to kill init!"
+        ));
     }
 
     #[test]

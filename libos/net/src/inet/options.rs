@@ -134,11 +134,7 @@ impl InetSocket {
         match name {
             linux::SO_BINDTOIFINDEX => {
                 let index = usize::try_from(int(value)? as i32).map_err(|_| Errno::EINVAL)?;
-                let link = index.checked_sub(1);
-                if link.is_some_and(|link| link >= links) {
-                    return Err(Errno::ENODEV);
-                }
-                options.bound_link = link;
+                options.bound_link = link_at(index, links)?;
             }
             linux::SO_LINGER => {
                 let (on, seconds) = (int(value)?, int(value.get(4..).unwrap_or_default())?);
@@ -237,11 +233,7 @@ impl InetSocket {
             IPV6_MULTICAST_HOPS => options.multicast_hops = hops(number, 0)?.unwrap_or(1),
             IPV6_MULTICAST_LOOP if number <= 1 => options.multicast_loop = number != 0,
             IPV6_MULTICAST_IF => {
-                let link = (number as usize).checked_sub(1);
-                if link.is_some_and(|link| link >= links) {
-                    return Err(Errno::ENODEV);
-                }
-                options.multicast_link = link;
+                options.multicast_link = link_at(number as usize, links)?;
             }
             IPV6_RECVPKTINFO => options.packet_info = number != 0,
             IPV6_RECVHOPLIMIT => options.receive_hop_limit = number != 0,
@@ -522,6 +514,14 @@ fn membership_v4(stack: &Stack, value: &[u8]) -> Result<(IpAddr, Option<usize>)>
         .checked_sub(1)
         .or_else(|| link_of(stack, address.into()));
     Ok((group.into(), link))
+}
+
+/// The link that programs call `index`, of so many; zero is none.
+fn link_at(index: usize, links: usize) -> Result<Option<usize>> {
+    match index.checked_sub(1) {
+        Some(link) if link >= links => Err(Errno::ENODEV),
+        link => Ok(link),
+    }
 }
 
 /// The link with this address.
