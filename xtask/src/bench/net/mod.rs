@@ -196,6 +196,17 @@ impl Bench<'_> {
                     "native process",
                     wanted,
                 ));
+                if matches!(place, Place::Tap) {
+                    let beside = Some(run(Place::Qemu)?.0);
+                    figures.push(figure(
+                        &name(""),
+                        "Gbit/s",
+                        rate,
+                        beside,
+                        "QEMU microvm",
+                        "",
+                    ));
+                }
                 figures.push(figure(
                     &name(", CPU of vCPUs"),
                     "",
@@ -239,6 +250,10 @@ impl Bench<'_> {
             let line = format!("start to first HTTP answer, {place}");
             let (time, beside) = (run(place)?, Some(native));
             figures.push(figure(&line, "ms", time, beside, "native process", "<= 12"));
+            if matches!(place, Place::Tap) {
+                let beside = Some(run(Place::Qemu)?);
+                figures.push(figure(&line, "ms", time, beside, "QEMU microvm", ""));
+            }
         }
         Ok(figures)
     }
