@@ -134,9 +134,9 @@ fn polls() {
             .collect();
         results.sort_unstable();
         println!("one edge, three waiters: {results:?}");
+        let mut value = 0u64;
+        libc::read(event, (&raw mut value).cast(), 8);
         let reader = thread::spawn(move || {
-            let mut value = 0u64;
-            libc::read(event, (&raw mut value).cast(), 8);
             let n = libc::read(event, (&raw mut value).cast(), 8);
             (n, value)
         });

@@ -4,8 +4,8 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 fn main() -> io::Result<()> {
@@ -42,11 +42,15 @@ fn own_signals() -> io::Result<()> {
 
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let handle = signals.handle();
-    let waiter = std::thread::spawn(move || signals.forever().take(2).collect::<Vec<_>>());
+    let (sender, seen) = mpsc::channel();
+    let waiter = std::thread::spawn(move || {
+        let mut two = signals.forever().take(2);
+        two.all(|signal| sender.send(signal).is_ok())
+    });
     low_level::raise(SIGTERM)?;
-    std::thread::sleep(Duration::from_millis(20));
+    let first = seen.recv();
     low_level::raise(SIGINT)?;
-    println!("thread saw {:?}", waiter.join().unwrap_or_default());
+    println!("thread saw {first:?} {:?} {:?}", seen.recv(), waiter.join());
     handle.close();
     Ok(())
 }

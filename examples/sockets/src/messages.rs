@@ -25,7 +25,8 @@ fn header(iov: &mut libc::iovec, control: &mut Control, len: usize) -> libc::msg
     // SAFETY: all zeros is a valid msghdr.
     let mut header: libc::msghdr = unsafe { zeroed() };
     (header.msg_iov, header.msg_iovlen) = (iov, 1);
-    (header.msg_control, header.msg_controllen) = (control.as_mut_ptr().cast(), len);
+    // Lengths and flags have other types in other C libraries.
+    (header.msg_control, header.msg_controllen) = (control.as_mut_ptr().cast(), len as _);
     header
 }
 
@@ -41,7 +42,7 @@ fn send_descriptors(socket: RawFd, text: &[u8], files: &[RawFd]) -> Result<usize
         let header = header(&mut iov, &mut control, libc::CMSG_SPACE(bytes) as usize);
         let first = libc::CMSG_FIRSTHDR(&header);
         ((*first).cmsg_level, (*first).cmsg_type) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
-        (*first).cmsg_len = libc::CMSG_LEN(bytes) as usize;
+        (*first).cmsg_len = libc::CMSG_LEN(bytes) as _;
         ptr::copy_nonoverlapping(
             files.as_ptr().cast(),
             libc::CMSG_DATA(first),
@@ -65,7 +66,8 @@ fn receive_descriptors(socket: RawFd, room: usize) -> Result<(String, Vec<RawFd>
         let len = check(libc::recvmsg(socket, &mut header, libc::MSG_CMSG_CLOEXEC))?;
         let first = libc::CMSG_FIRSTHDR(&header);
         if !first.is_null() && (*first).cmsg_type == libc::SCM_RIGHTS {
-            let count = ((*first).cmsg_len - libc::CMSG_LEN(0) as usize) / size_of::<RawFd>();
+            let bytes = (*first).cmsg_len as u32 - libc::CMSG_LEN(0);
+            let count = bytes as usize / size_of::<RawFd>();
             let data: *const RawFd = libc::CMSG_DATA(first).cast();
             files.extend((0..count).map(|at| data.add(at).read_unaligned()));
         }
@@ -162,7 +164,7 @@ fn many() -> Result<()> {
             b.as_raw_fd(),
             headers.as_mut_ptr(),
             3,
-            libc::MSG_WAITFORONE,
+            libc::MSG_WAITFORONE as _,
             ptr::null_mut(),
         )
     };

@@ -311,6 +311,10 @@ pub trait Inode: Any {
     fn read_at(&self, _offset: u64, _out: &mut [u8]) -> Result<usize> {
         Err(Errno::EINVAL)
     }
+    /// The next bytes at `offset`, at most `len`, that lie in the packed archive, which never changes; `None` where they do not.
+    fn packed(&self, _offset: u64, _len: usize) -> Option<&'static [u8]> {
+        None
+    }
     /// Writes at `offset`; may write less than asked when space ends.
     fn write_at(&self, _offset: u64, _data: &[u8]) -> Result<usize> {
         Err(Errno::EINVAL)

@@ -70,6 +70,29 @@ fn writing_a_packed_file_copies_only_its_page() {
 }
 
 #[test]
+fn what_is_left_of_the_archive_is_told() {
+    let (vfs, _) = vfs_over(tree());
+    let original = get(&vfs, "/data/big").unwrap();
+    let fd = open(&vfs, "/data/big", linux::O_RDWR).unwrap();
+    let file = vfs.fds.get(fd).unwrap();
+    let node = file.node().unwrap();
+    assert_eq!(node.packed(100, 9000), Some(&original[100..9100]));
+    assert_eq!(node.packed(9000, 9000), Some(&original[9000..]));
+    assert_eq!(node.packed(10_000, 1), None);
+    file.write_at(5000, b"hello").unwrap();
+    assert_eq!(node.packed(5000, 10), None);
+    assert_eq!(node.packed(4000, 9000), Some(&original[4000..4096]));
+    vfs.ftruncate(fd, 50).unwrap();
+    vfs.ftruncate(fd, 9000).unwrap();
+    assert_eq!(node.packed(0, 9000), Some(&original[..50]));
+    assert_eq!(node.packed(60, 9000), None);
+    let new = open(&vfs, "/data/new", linux::O_RDWR | linux::O_CREAT).unwrap();
+    let new = vfs.fds.get(new).unwrap();
+    new.write(b"text").unwrap();
+    assert_eq!(new.node().unwrap().packed(0, 4), None);
+}
+
+#[test]
 fn packed_pages_can_be_mapped_in_place() {
     let (vfs, _) = vfs_over(tree());
     let node = vfs

@@ -4,7 +4,7 @@ use crate::arch::apic;
 use crate::arch::vcpu::Vectors;
 use crate::config;
 use crate::console::Bus;
-use crate::sched::timers;
+use crate::sched::{self, timers};
 use unik_abi::control::{CONTROL_VECTOR, GSI_VECTOR_BASE};
 use unik_abi::layout::IOAPIC_PADDR;
 use unik_virtio::bus::{RegOp, RegisterBus};
@@ -16,6 +16,9 @@ const PINS: u32 = 24;
 pub fn dispatch(vectors: Vectors) {
     if vectors.has(apic::TIMER_VECTOR) {
         timers::interrupt();
+    }
+    if vectors.has(apic::WAKE_VECTOR) {
+        sched::woken();
     }
     if vectors.has(CONTROL_VECTOR) {
         crate::signal::from_monitor();

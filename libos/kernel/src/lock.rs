@@ -42,6 +42,14 @@ pub fn release() {
     LOCKED.store(false, Ordering::Release);
 }
 
+/// Runs `work` without the big lock, which the caller holds, as it does again afterwards. In between others change what it protects:
+/// `work` touches none of it, and the caller keeps no borrow of it.
+pub fn unlocked(work: impl FnOnce()) {
+    release();
+    work();
+    acquire();
+}
+
 /// A value that only the holder of the big lock touches.
 pub struct Locked<T>(RefCell<T>);
 

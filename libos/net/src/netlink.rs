@@ -234,9 +234,10 @@ impl Answer<'_> {
             self.bytes.extend(kind.to_ne_bytes());
             self.bytes.extend(*value);
         }
+        // The last attribute's padding counts, as in Linux's messages: musl's RTA_OK runs past the end without it.
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
         let len = (self.bytes.len() - start) as u32;
         self.bytes[start..start + 4].copy_from_slice(&len.to_ne_bytes());
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
     fn finish(&mut self) {

@@ -274,3 +274,36 @@ fn netlink_lists_addresses() {
     assert_eq!(kinds, [20, 20, 20, 20, 20, 3]);
     assert_eq!(found, [[127, 0, 0, 1], [10, 0, 0, 1]]);
 }
+
+/// musl steps from attribute to attribute by padded lengths until it is exactly at the end of the message.
+#[test]
+fn netlink_attributes_fill_their_message() {
+    let pair = Pair::new(1500, false, None);
+    for (ask, answer, head) in [(18u16, 16, 16), (22, 20, 8), (26, 24, 12)] {
+        let Ok(Socket::Netlink(socket)) = pair.a.socket(16, 3, 0, Credentials::default()) else {
+            panic!("a netlink socket")
+        };
+        let mut request = Vec::from(20u32.to_ne_bytes());
+        request.extend(ask.to_ne_bytes());
+        request.extend(0x301u16.to_ne_bytes());
+        request.resize(20, 0);
+        assert_eq!(socket.send(&[&request]), Ok(20));
+        let mut bytes = vec![0; 8192];
+        let len = socket.receive(&mut [&mut bytes], false).unwrap().len;
+        let half = |at: usize| u16::from_ne_bytes(bytes[at..at + 2].try_into().unwrap());
+        let (mut at, mut attributes) = (0, 0);
+        while at < len {
+            let end = at + usize::from(half(at));
+            if half(at + 4) == answer {
+                at += 16 + head;
+                while at < end {
+                    at += usize::from(half(at)).next_multiple_of(4);
+                    attributes += 1;
+                }
+                assert_eq!(at, end, "the last attribute of a message of kind {answer}");
+            }
+            at = end.next_multiple_of(4);
+        }
+        assert!(attributes > 3, "{attributes} attributes");
+    }
+}

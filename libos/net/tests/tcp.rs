@@ -2,8 +2,9 @@
 
 mod common;
 use common::*;
+use std::rc::Rc;
 use std::time::Duration;
-use unik_net::{Errno, Limits, ready};
+use unik_net::{Errno, InetSocket, Limits, ready};
 
 /// Sends `total` bytes from one socket to the other; `step` lets the machines work.
 fn transfer(
@@ -284,10 +285,7 @@ fn edges_are_announced() {
 #[test]
 fn peeking_takes_nothing() {
     let (net, _) = machine(1, Limits::default());
-    let (server, port) = listener(&net, AF_INET, "127.0.0.1:0");
-    let client = inet(&net, AF_INET, STREAM);
-    client.connect(&at(&format!("127.0.0.1:{port}"))).unwrap();
-    let (accepted, _) = server.accept().unwrap();
+    let (_server, client, accepted) = connected(&net);
     send(&client, b"hello").unwrap();
     let (mut x, mut y) = ([0; 2], [0; 9]);
     assert_eq!(
@@ -329,15 +327,21 @@ fn many_connections_and_many_cycles() {
     assert_eq!(net.connections(), 0);
 }
 
-#[test]
-fn backlogs_are_bounded() {
-    let pair = Pair::new(1500, false, None);
+/// A server with this backlog, and clients that have asked for a connection.
+fn requests(pair: &Pair, backlog: u32, count: usize) -> (Rc<InetSocket>, Vec<Rc<InetSocket>>) {
     let (server, port) = listener(&pair.b, AF_INET, "10.0.0.2:0");
-    server.listen(2).unwrap();
-    let clients: Vec<_> = (0..10).map(|_| inet(&pair.a, AF_INET, STREAM)).collect();
+    server.listen(backlog).unwrap();
+    let clients: Vec<_> = (0..count).map(|_| inet(&pair.a, AF_INET, STREAM)).collect();
     for client in &clients {
         let _ = client.connect(&at(&format!("10.0.0.2:{port}")));
     }
+    (server, clients)
+}
+
+#[test]
+fn backlogs_are_bounded() {
+    let pair = Pair::new(1500, false, None);
+    let (server, _clients) = requests(&pair, 2, 10);
     (0..50).for_each(|_| pair.step());
     let accepted = std::iter::from_fn(|| server.accept().ok()).count();
     assert!((3..=10).contains(&accepted), "{accepted}");
@@ -346,4 +350,103 @@ fn backlogs_are_bounded() {
         pair.skip(Duration::from_secs(1));
         pair.b.connections() == 0
     });
+}
+
+/// As from a proxy in front of a busy guest: all requests lie there before the first handshake can end.
+#[test]
+fn a_burst_of_requests_is_not_reset() {
+    let pair = Pair::new(1500, false, None);
+    let (server, clients) = requests(&pair, 4096, 1500);
+    // They know each other's station from the first on; the answers to requests are late.
+    pair.step();
+    let mut late = Vec::new();
+    for _ in 0..20 {
+        pair.step();
+        late.extend(pair.to_a.borrow_mut().drain(..));
+    }
+    assert!(late.len() > 1000, "{} answers", late.len());
+    pair.to_a.borrow_mut().extend(late);
+    let mut accepted = Vec::new();
+    pair.until("all are accepted", || {
+        accepted.extend(std::iter::from_fn(|| server.accept().ok()));
+        accepted.len() == clients.len()
+    });
+    for client in &clients {
+        assert_eq!(send(client, b"x"), Ok(1));
+    }
+}
+
+/// Two threads on a loopback connection, each asleep after EAGAIN until it is woken; between any two calls time may pass, more or less of it.
+#[test]
+fn a_stream_never_stalls_however_slow_the_machine() {
+    for seed in 1..=40u64 {
+        let slow = [0, 100_000, 1_000_000, 5_000_000][seed as usize % 4];
+        let (net, skipped) = slow_machine(seed, Limits::default(), slow);
+        let (_server, client, accepted) = connected(&net);
+        let ((writer, _hook), (reader, _other)) = (watch(&client), watch(&accepted));
+        let mut random = seed;
+        let mut below = |n: u64| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (random >> 33) % n
+        };
+        let (total, chunk) = (24usize << 20, vec![7; 256 << 10]);
+        let (mut sent, mut got, mut writes, mut reads) = (0, 0, true, true);
+        let mut idle = 0;
+        while got < total {
+            let step = match below(8) {
+                _ if idle > 0 => below(1_000_000),
+                0 => below(40_000_000),
+                1 => below(4_000_000_000),
+                _ => below(2_000_000),
+            };
+            skipped.set(skipped.get() + step);
+            net.poll();
+            writes |= writer.0.take() & ready::OUT != 0;
+            reads |= reader.0.take() & ready::IN != 0;
+            if writes && sent < total && below(2) == 0 {
+                match send(&client, &chunk[..chunk.len().min(total - sent)]) {
+                    Ok(n) => sent += n,
+                    Err(error) => {
+                        assert_eq!(error, Errno::EAGAIN);
+                        writes = false;
+                    }
+                }
+                idle = 0;
+            } else if reads && below(2) == 0 {
+                match receive(&accepted, chunk.len()) {
+                    Ok(bytes) => got += bytes.len(),
+                    Err(error) => {
+                        assert_eq!(error, Errno::EAGAIN);
+                        reads = false;
+                    }
+                }
+                idle = 0;
+            } else {
+                idle += 1;
+            }
+            assert!(
+                idle < 500,
+                "seed {seed}: {sent} sent, {got} received, writer {writes}, reader {reads}, {:?}",
+                (client.poll(), accepted.poll())
+            );
+        }
+    }
+}
+
+#[test]
+fn data_for_a_closed_socket_is_answered_with_a_reset() {
+    let (net, _) = machine(1, Limits::default());
+    let (_server, client, accepted) = connected(&net);
+    assert_eq!(send(&accepted, b"read"), Ok(4));
+    assert_eq!(receive(&client, 10).as_deref(), Ok(&b"read"[..]));
+    // Nothing is unread: the end is a clean one, until more comes.
+    client.close();
+    assert_eq!(receive(&accepted, 10), Ok(vec![]));
+    assert_eq!(send(&accepted, b"more"), Ok(4));
+    assert_eq!(send(&accepted, b"x"), Err(Errno::EPIPE));
+    assert_eq!(accepted.poll() & ready::HUP, ready::HUP);
+    accepted.close();
+    assert_eq!(net.connections(), 0);
 }

@@ -109,6 +109,11 @@ impl FileData {
         len
     }
 
+    /// What of the untouched original stands at `offset`, at most `len` bytes of it.
+    pub fn packed(&self, offset: u64, len: usize) -> Option<&'static [u8]> {
+        self.base_run(offset / PAGE64, offset, len)
+    }
+
     /// The longest run of the untouched original from byte `at`: the common case of reading a packed file in one copy.
     fn base_run(&self, index: u64, at: u64, want: usize) -> Option<&'static [u8]> {
         if !self.chunks.is_empty() || !self.hidden.is_empty() {

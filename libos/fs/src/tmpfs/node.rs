@@ -399,6 +399,10 @@ impl Inode for TmpNode {
         Ok(done)
     }
 
+    fn packed(&self, offset: u64, len: usize) -> Option<&'static [u8]> {
+        self.file().ok()?.borrow().packed(offset, len)
+    }
+
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<usize> {
         let file = self.file()?;
         self.seals

@@ -7,7 +7,12 @@ use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// XCR0, or 0 where there is no XSAVE (then FXSAVE is used).
+/// The components that are the program's to use, as XCR0 numbers them: x87, SSE, AVX, AVX-512. A processor may have more switched
+/// on than this machine was given: on a paravirtual KVM, XCR0 in ring 3 is the host's own, with protection keys and AMX, for which
+/// CPUID's size counts no room.
+const USED: u64 = 0xe7;
+
+/// The enabled components among [`USED`], or 0 where there is no XSAVE (then FXSAVE is used).
 static MASK: AtomicU64 = AtomicU64::new(0);
 static SIZE: AtomicU32 = AtomicU32::new(512);
 
@@ -19,12 +24,13 @@ pub fn init(osxsave: bool, size: u32) {
         unsafe {
             asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nostack, nomem))
         };
-        MASK.store(low as u64 | (high as u64) << 32, Ordering::Relaxed);
+        let enabled = low as u64 | (high as u64) << 32;
+        MASK.store(enabled & USED, Ordering::Relaxed);
         SIZE.store(size.clamp(576, 16384), Ordering::Relaxed);
     }
 }
 
-/// The enabled components (XCR0); 0 without XSAVE.
+/// The enabled components; 0 without XSAVE.
 pub fn components() -> u64 {
     MASK.load(Ordering::Relaxed)
 }

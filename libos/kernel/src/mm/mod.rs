@@ -31,3 +31,11 @@ pub const fn page_up(address: u64) -> Option<u64> {
         None => None,
     }
 }
+
+/// Reads a byte of each page, so that all of them are there.
+pub fn touch(bytes: &[u8]) {
+    for at in (0..bytes.len()).step_by(PAGE as usize) {
+        core::hint::black_box(bytes[at]);
+    }
+    core::hint::black_box(bytes.last());
+}

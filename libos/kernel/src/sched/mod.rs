@@ -16,21 +16,22 @@ use crate::arch::{self, apic, smp};
 use crate::lock::Locked;
 use crate::mm::tlb;
 use crate::time;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use thread::{State, Thread};
+use unik_core::runqueue::RunQueue;
 
 /// How long a thread may run while others wait, nanoseconds.
 pub const SLICE: u64 = 4_000_000;
 
-/// Number of threads in the ready queue, readable without the lock by polling vCPUs.
-static READY: AtomicUsize = AtomicUsize::new(0);
+/// The vCPUs for which a thread is ready, readable without the lock by polling ones.
+static WANTED: AtomicU64 = AtomicU64::new(0);
 
 struct Scheduler {
     threads: BTreeMap<u32, Rc<Thread>>,
-    ready: VecDeque<Rc<Thread>>,
+    ready: RunQueue<Rc<Thread>>,
     /// Threads that exited; freed once nobody runs on their stacks.
     dead: Vec<Rc<Thread>>,
     next_tid: u32,
@@ -38,7 +39,7 @@ struct Scheduler {
 
 static SCHEDULER: Locked<Scheduler> = Locked::new(Scheduler {
     threads: BTreeMap::new(),
-    ready: VecDeque::new(),
+    ready: RunQueue::new(),
     dead: Vec::new(),
     next_tid: 1,
 });
@@ -95,55 +96,83 @@ pub fn add(thread: Rc<Thread>) {
     make_ready(thread);
 }
 
-/// Whether threads wait for a vCPU. Needs no lock.
+/// Whether threads wait that may run on this vCPU. Needs no lock.
 pub fn has_ready() -> bool {
-    READY.load(Ordering::SeqCst) > 0
+    WANTED.load(Ordering::SeqCst) >> Vcpu::index() & 1 == 1
+}
+
+/// Puts `thread` at the end of the ready queue.
+fn enqueue(thread: Rc<Thread>) {
+    thread.state.set(State::Ready);
+    let allowed = thread.affinity.get();
+    change_ready(|ready| ready.push(thread, allowed));
+}
+
+/// Changes the ready queue, and what polling vCPUs see of it.
+fn change_ready<T>(change: impl FnOnce(&mut RunQueue<Rc<Thread>>) -> T) -> T {
+    let ready = &mut SCHEDULER.get().ready;
+    let result = change(ready);
+    WANTED.store(ready.wanted(), Ordering::SeqCst);
+    result
 }
 
 fn make_ready(thread: Rc<Thread>) {
-    thread.state.set(State::Ready);
-    let mut scheduler = SCHEDULER.get();
-    scheduler.ready.push_back(thread);
-    READY.store(scheduler.ready.len(), Ordering::SeqCst);
-    drop(scheduler);
-    call_for_help();
+    let allowed = thread.affinity.get();
+    enqueue(thread);
+    call_for_help(allowed);
 }
 
-/// Sees to it that a vCPU takes the ready threads: a polling one by itself, a halted one by interrupt, else the running ones at the end of a slice.
-fn call_for_help() {
-    let vcpus = &VCPU_BLOCKS[..smp::count()];
-    if vcpus.iter().any(|v| v.polling.load(Ordering::SeqCst)) {
+/// Sees to it that one of the `allowed` vCPUs takes a ready thread: a free one, else a running one at the end of a slice.
+fn call_for_help(allowed: u64) {
+    if summon(allowed) {
         return;
     }
-    for (index, vcpu) in vcpus.iter().enumerate() {
-        if vcpu.halted.swap(false, Ordering::SeqCst) {
-            apic::send(index, apic::WAKE_VECTOR);
-            return;
-        }
-    }
-    if !current().is_idle {
+    if allowed >> Vcpu::index() & 1 == 0 {
+        timers::ensure_armed_on(allowed.trailing_zeros() as usize, time::now() + SLICE);
+    } else if !current().is_idle {
         timers::ensure_armed(time::now() + SLICE);
     }
 }
 
+/// Finds a free vCPU among the `allowed` ones: a polling one sees the queue by itself, a halted one needs an interrupt.
+fn summon(allowed: u64) -> bool {
+    let vcpus = VCPU_BLOCKS[..smp::count()].iter().enumerate();
+    let mut allowed = vcpus.filter(|(index, _)| allowed >> index & 1 == 1);
+    let polls = |(_, vcpu): (usize, &Vcpu)| vcpu.polling.load(Ordering::SeqCst);
+    if allowed.clone().any(polls) {
+        return true;
+    }
+    let halted = allowed.find(|(_, vcpu)| vcpu.halted.swap(false, Ordering::SeqCst));
+    if let Some((index, _)) = halted {
+        apic::send(index, apic::WAKE_VECTOR);
+    }
+    halted.is_some()
+}
+
 /// After a vCPU took a ready thread while more are waiting: somebody else may be free for them, else this one's slice must end.
 fn share_the_rest() {
+    if WANTED.load(Ordering::SeqCst) == 0 {
+        return;
+    }
+    let is_free =
+        |vcpu: &Vcpu| vcpu.polling.load(Ordering::SeqCst) || vcpu.halted.load(Ordering::SeqCst);
+    if VCPU_BLOCKS[..smp::count()].iter().any(is_free) {
+        SCHEDULER.get().ready.waiting().any(summon);
+    }
     if has_ready() {
-        call_for_help();
+        timers::ensure_armed(time::now() + SLICE);
+    }
+}
+
+/// Another vCPU asked this one to look: if it is running, its slice ends some time.
+pub fn woken() {
+    if has_ready() && !current().is_idle {
         timers::ensure_armed(time::now() + SLICE);
     }
 }
 
 fn take_ready() -> Option<Rc<Thread>> {
-    let mut scheduler = SCHEDULER.get();
-    let this = Vcpu::index();
-    let at = scheduler
-        .ready
-        .iter()
-        .position(|thread| thread.may_run_on(this))?;
-    let next = scheduler.ready.remove(at);
-    READY.store(scheduler.ready.len(), Ordering::SeqCst);
-    next
+    change_ready(|ready| ready.take(Vcpu::index()))
 }
 
 /// Wakes a blocked thread; nothing happens to one that is not blocked.
@@ -175,11 +204,7 @@ pub fn yield_now() {
     if has_ready()
         && let Some(this) = current_rc()
     {
-        this.state.set(State::Ready);
-        let mut scheduler = SCHEDULER.get();
-        scheduler.ready.push_back(this);
-        READY.store(scheduler.ready.len(), Ordering::SeqCst);
-        drop(scheduler);
+        enqueue(this);
         schedule();
     }
 }
@@ -204,7 +229,10 @@ fn schedule() {
 pub fn preempt_if_due() {
     let vcpu = Vcpu::this();
     if vcpu.resched.swap(false, Ordering::SeqCst) {
-        yield_now();
+        match current().may_run_on(Vcpu::index()) {
+            true => yield_now(),
+            false => migrate(),
+        }
     }
 }
 
@@ -264,8 +292,23 @@ pub fn kick(thread: &Thread) {
     }
 }
 
+/// Restricts a thread to the `allowed` vCPUs, wherever it is.
+pub fn restrict(thread: &Thread, allowed: u64) {
+    thread.affinity.set(allowed);
+    match thread.state.get() {
+        State::Ready => {
+            change_ready(|ready| ready.restrict(|other| other.tid == thread.tid, allowed));
+        }
+        State::Running if thread.may_run_on(thread.cpu.get()) => return,
+        State::Running if thread.cpu.get() == Vcpu::index() => return migrate(),
+        State::Running => return kick(thread),
+        State::Blocked | State::Dead => return,
+    }
+    call_for_help(allowed);
+}
+
 /// Moves the current thread, which may not run here any more, to a vCPU where it may.
-pub fn migrate() {
+fn migrate() {
     if let Some(this) = current_rc() {
         make_ready(this);
         schedule();

@@ -7,6 +7,7 @@ use crate::mm::kstack;
 use crate::sched::Wake;
 use crate::signal::ThreadSignals;
 use core::cell::{Cell, RefCell};
+use unik_core::runqueue::EVERYWHERE;
 
 /// What a thread is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl Thread {
             wake: Cell::new(Wake::Event),
             interruptible: Cell::new(false),
             cpu: Cell::new(0),
-            affinity: Cell::new(u64::MAX),
+            affinity: Cell::new(EVERYWHERE),
             name: Cell::new([0; 16]),
             clear_tid: Cell::new(0),
             robust_list: Cell::new(0),

@@ -50,13 +50,17 @@ pub fn run_due() {
 
 /// Arms this vCPU's timer unless some vCPU's is armed for `deadline` or earlier.
 pub fn ensure_armed(deadline: u64) {
-    let mut armed = ARMED.get();
     let this = Vcpu::index();
-    let watched = |cpu: usize| armed[cpu] != 0 && armed[cpu] <= deadline;
-    if !watched(this) {
-        armed[this] = deadline;
-        drop(armed);
+    if !watches(this, deadline) {
+        ARMED.get()[this] = deadline;
         apic::arm(time::to_tsc(deadline));
+    }
+}
+
+/// Asks the vCPU `cpu`, another one, to arm its timer for the end of its thread's slice, unless it is armed for `deadline` or earlier.
+pub fn ensure_armed_on(cpu: usize, deadline: u64) {
+    if !watches(cpu, deadline) {
+        apic::send(cpu, apic::WAKE_VECTOR);
     }
 }
 
@@ -70,10 +74,15 @@ pub fn watch_next() {
     }
 }
 
+/// Whether the timer of vCPU `cpu` is armed for `deadline` or earlier.
+fn watches(cpu: usize, deadline: u64) -> bool {
+    let armed = ARMED.get()[cpu];
+    armed != 0 && armed <= deadline
+}
+
 fn watched_by_another(deadline: u64) -> bool {
-    let armed = ARMED.get();
     let this = Vcpu::index();
-    (0..smp::count()).any(|cpu| cpu != this && armed[cpu] != 0 && armed[cpu] <= deadline)
+    (0..smp::count()).any(|cpu| cpu != this && watches(cpu, deadline))
 }
 
 /// What an idle vCPU should arm before it halts: `None` to leave the timer as it is.
@@ -83,11 +92,10 @@ pub fn idle_deadline() -> Option<u64> {
         return None;
     }
     let this = Vcpu::index();
-    let mut armed = ARMED.get();
-    if armed[this] != 0 && armed[this] <= next {
+    if watches(this, next) {
         return None;
     }
-    armed[this] = next;
+    ARMED.get()[this] = next;
     Some(next)
 }
 

@@ -3,7 +3,8 @@
 //! Program memory is looked at in steps, so that a large buffer costs only what is transferred; no slice of it lives while a thread waits.
 
 use crate::errno::{Errno, Result};
-use crate::mm::user;
+use crate::lock;
+use crate::mm::{self, user};
 use crate::sched;
 use crate::signal::{self, Info};
 use crate::sys::socket;
@@ -12,7 +13,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use linux_raw_sys::general as linux;
 use unik_fs::file::{OpenFile, Seek};
-use unik_fs::inode::FileType;
+use unik_fs::inode::{FileType, Node};
 use unik_fs::plain::Plain;
 use unik_fs::wait::ready;
 
@@ -55,15 +56,20 @@ pub(super) fn parts(iov: u64, count: u64) -> Result<Vec<Span>> {
     Ok(spans)
 }
 
+/// What a transfer at `at` concerns where an inode holds the bytes: the inode, and the position in it.
+fn place(file: &OpenFile, at: At) -> Option<(Node, u64)> {
+    let node = file.downcast::<Plain>().and_then(|_| file.node())?;
+    Some((node, at.map_or(file.position(), |at| at.max(0) as u64)))
+}
+
 /// What a regular file has left from the position on: more of the buffer need not be looked at.
 fn useful(file: &OpenFile, len: u64, at: At) -> u64 {
-    let Some(node) = file.downcast::<Plain>().and_then(|_| file.node()) else {
+    let Some((node, position)) = place(file, at) else {
         return len;
     };
     if node.kind() != FileType::Regular {
         return len;
     }
-    let position = at.map_or(file.position(), |at| at.max(0) as u64);
     len.min(node.size().saturating_sub(position))
 }
 
@@ -85,8 +91,17 @@ fn in_steps(len: u64, mut step: impl FnMut(u64, u64) -> Result<usize>) -> Result
     }
 }
 
+/// Touches what a packed file holds there without the lock: the host may have to fetch each page of it first.
+fn fetch(file: &OpenFile, at: At, len: u64) {
+    let bytes = place(file, at).and_then(|(node, at)| node.packed(at, len as usize));
+    if let Some(bytes) = bytes {
+        lock::unlocked(|| mm::touch(bytes));
+    }
+}
+
 fn read_span(file: &OpenFile, span: Span, at: At) -> Result<u64> {
     in_steps(useful(file, span.len.min(MAX_COUNT), at), |done, len| {
+        fetch(file, advance(at, done), len);
         let out = user::slice_mut(span.address + done, len)?;
         match advance(at, done) {
             None => file.read(out),

@@ -1,6 +1,5 @@
 //! Threads: clone(2), exit(2), scheduling, robust lists.
 
-use crate::arch::vcpu::Vcpu;
 use crate::arch::{self, fpu, smp};
 use crate::errno::{Errno, Result};
 use crate::mm::user;
@@ -11,6 +10,7 @@ use alloc::rc::Rc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use linux_raw_sys::general as linux;
 use unik_abi::layout::USER_TOP;
+use unik_core::runqueue::EVERYWHERE;
 
 // asm/prctl.h
 const ARCH_SET_FS: u32 = 0x1002;
@@ -167,10 +167,12 @@ pub fn sched_setaffinity(tid: u64, size: u64, mask: u64) -> Result<u64> {
     if wanted == 0 {
         return Err(Errno::EINVAL);
     }
-    with_thread(tid, |thread| thread.affinity.set(wanted))?;
-    if !sched::current().may_run_on(Vcpu::index()) {
-        sched::migrate();
-    }
+    // All of them is no restriction: such threads cost the scheduler least.
+    let allowed = match wanted == all_vcpus() {
+        true => EVERYWHERE,
+        false => wanted,
+    };
+    with_thread(tid, |thread| sched::restrict(thread, allowed))?;
     Ok(0)
 }
 

@@ -279,6 +279,10 @@ impl Stack {
             return;
         };
         entry.queued = false;
+        // Nobody will read it: the peer must hear that, else it waits for room (RFC 1122 4.2.2.13; TCPABORTONDATA in Linux).
+        if entry.owner == Owner::Nobody && entry.peek().can_recv() {
+            entry.socket().abort();
+        }
         let link = &mut self.links[entry.link];
         let (sent, asked) = (link.sent.tcp_frames, link.sent.frames);
         let (iface, mut port) = link.split(None);

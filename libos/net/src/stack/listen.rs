@@ -10,8 +10,11 @@ use smoltcp::socket::tcp::State;
 
 /// Longest queue of connections to accept (net.core.somaxconn).
 pub const SOMAXCONN: u32 = 4096;
-/// Handshakes under way at one listener (net.ipv4.tcp_max_syn_backlog); the oldest makes room for a new one.
-const MAX_HANDSHAKES: usize = 512;
+/// Handshakes under way at one listener (net.ipv4.tcp_max_syn_backlog).
+const MAX_HANDSHAKES: usize = 2048;
+/// At this age, in nanoseconds, the oldest of them makes room for a new one. The end of a younger one may be on its way, and would be answered
+/// with a reset: then the new request is dropped, and its sender asks again.
+const ROOM_AFTER: u64 = 50_000_000;
 /// A handshake is given up after this time, nanoseconds.
 const HANDSHAKE_TIME: u64 = 30_000_000_000;
 
@@ -113,10 +116,18 @@ impl Stack {
             return None;
         }
         if entry.handshakes.len() >= MAX_HANDSHAKES
-            && let Some((oldest, serial)) = entry.handshakes.pop_front()
-            && self.conns.get(oldest).is_some_and(|c| c.serial == serial)
+            && let Some(&(oldest, serial)) = entry.handshakes.front()
         {
-            self.remove_conn(oldest);
+            let known = self.conns.get(oldest).filter(|c| c.serial == serial);
+            let begun = known.map(|c| c.begun);
+            if begun.is_some_and(|begun| self.host.now() < begun + ROOM_AFTER) {
+                self.counters.backlog_full += 1;
+                return None;
+            }
+            entry.handshakes.pop_front();
+            if begun.is_some() {
+                self.remove_conn(oldest);
+            }
         }
         let conn = self
             .insert_conn(key, link, Owner::Listener(listener), listener)

@@ -25,10 +25,16 @@ pub struct TestHost {
     start: Instant,
     skipped: Rc<Cell<u64>>,
     state: Cell<u64>,
+    /// Each look at the clock takes up to so many nanoseconds.
+    slow: u64,
 }
 
 impl Host for TestHost {
     fn now(&self) -> u64 {
+        if self.slow > 0 {
+            self.skipped
+                .set(self.skipped.get() + self.random() % self.slow);
+        }
         self.start.elapsed().as_nanos() as u64 + self.skipped.get() + 1_000_000_000
     }
 
@@ -49,16 +55,22 @@ impl Host for TestHost {
 
 /// A network on its own, with a clock that tests can move.
 pub fn machine(seed: u64, limits: Limits) -> (Rc<Net>, Rc<Cell<u64>>) {
+    slow_machine(seed, limits, 0)
+}
+
+/// The same, where each look at the clock takes up to `slow` nanoseconds.
+pub fn slow_machine(seed: u64, limits: Limits, slow: u64) -> (Rc<Net>, Rc<Cell<u64>>) {
     let skipped = Rc::new(Cell::new(0));
     let host = TestHost {
         start: Instant::now(),
         skipped: skipped.clone(),
         state: Cell::new(seed),
+        slow,
     };
     (Net::new(Rc::new(host), limits), skipped)
 }
 
-type Frames = Rc<RefCell<VecDeque<Vec<u8>>>>;
+pub type Frames = Rc<RefCell<VecDeque<Vec<u8>>>>;
 
 /// One end of a wire. Drops every `lose`th frame when that is set.
 pub struct Card {
@@ -110,6 +122,8 @@ pub struct Pair {
     pub b: Rc<Net>,
     pub clock_a: Rc<Cell<u64>>,
     pub clock_b: Rc<Cell<u64>>,
+    /// Frames on their way from `b` to `a`.
+    pub to_a: Frames,
 }
 
 impl Pair {
@@ -148,6 +162,7 @@ impl Pair {
             b,
             clock_a,
             clock_b,
+            to_a: x,
         }
     }
 
@@ -232,6 +247,15 @@ pub fn listener(net: &Rc<Net>, family: u32, address: &str) -> (Rc<InetSocket>, u
     socket.listen(128).unwrap();
     let port = port_of(&socket.local_address());
     (socket, port)
+}
+
+/// A connection on the loopback: the listening socket and both ends.
+pub fn connected(net: &Rc<Net>) -> (Rc<InetSocket>, Rc<InetSocket>, Rc<InetSocket>) {
+    let (server, port) = listener(net, AF_INET, "127.0.0.1:0");
+    let client = inet(net, AF_INET, STREAM);
+    client.connect(&at(&format!("127.0.0.1:{port}"))).unwrap();
+    let (accepted, _) = server.accept().unwrap();
+    (server, client, accepted)
 }
 
 /// Byte `i` of a stream.
