@@ -90,7 +90,10 @@ pub fn bench(args: &Args) -> Result<()> {
         args.runs,
     )?;
     figures.extend(memory(&tools, &find("hello")?.bound)?);
-    figures.push(size(&tools, &find("hello")?.elf)?);
+    figures.push(size(&tools, "", &find("hello")?.elf)?);
+    for hello in subject::musl(&tools, &["hello"])? {
+        figures.push(size(&tools, ", musl instead of glibc", &hello.elf)?);
+    }
     figures.extend(small(&tools, find("microbench")?, args.runs)?);
     figures.extend(programs(&tools, &subjects, args)?);
     print(&figures, args.json)
@@ -175,8 +178,8 @@ fn memory(tools: &Tools, image: &Path) -> Result<Vec<Figure>> {
     ])
 }
 
-/// The image of hello without symbols.
-fn size(tools: &Tools, elf: &Path) -> Result<Figure> {
+/// The image of hello without symbols. `library`: which C library it has.
+fn size(tools: &Tools, library: &str, elf: &Path) -> Result<Figure> {
     let (stripped, image) = (
         tools.scratch.join("hello.stripped"),
         tools.scratch.join("images/hello.stripped.unik"),
@@ -192,7 +195,7 @@ fn size(tools: &Tools, elf: &Path) -> Result<Figure> {
     let megabytes =
         |path: &Path| Ok::<_, anyhow::Error>(std::fs::metadata(path)?.len() as f64 / 1e6);
     Ok(figure(
-        "hello image, stripped",
+        &format!("hello image, stripped{library}"),
         "MB",
         megabytes(&image)?,
         Some(megabytes(&stripped)?),

@@ -54,54 +54,38 @@ pub fn ci(args: &Args) -> Result<()> {
         total.add(counts);
         summary.push(line);
     }
-    anstream::println!(
-        "\n{}\n{total} in {} s",
-        summary.join("\n"),
-        start.elapsed().as_secs()
-    );
-    ensure!(total.failed == 0, "{} checks failed", total.failed);
+    anstream::println!("\n{}", summary.join("\n"));
+    total.tell_failures();
+    println!("{total} in {} s", start.elapsed().as_secs());
+    let failed = total.failed.len();
+    ensure!(failed == 0, "{failed} checks failed");
     Ok(())
 }
 
 fn one(name: &str, step: &dyn Fn() -> Result<Tally>) -> (Tally, String) {
     anstream::println!("\n{}== {name}{:#}", sh::NOTE, sh::NOTE);
     let start = Instant::now();
-    let counts = step().unwrap_or_else(|error| {
-        anstream::eprintln!("{}error{:#}: {error:#}", sh::FAIL, sh::FAIL);
-        Tally {
-            failed: 1,
-            ..Tally::default()
-        }
-    });
-    let style = if counts.failed == 0 {
+    let mut counts = Tally::default();
+    counts.add_part(name, step());
+    let style = if counts.failed.is_empty() {
         sh::GOOD
     } else {
         sh::FAIL
     };
-    (
-        counts,
-        format!(
-            "{style}{name:>12}{style:#} {counts} ({} s)",
-            start.elapsed().as_secs()
-        ),
-    )
+    let seconds = start.elapsed().as_secs();
+    let line = format!("{style}{name:>12}{style:#} {counts} ({seconds} s)");
+    (counts, line)
 }
 
 /// One check that a command succeeds.
 fn check(command: &mut Command) -> Result<Tally> {
     sh::run(command)?;
-    Ok(Tally {
-        passed: 1,
-        ..Tally::default()
-    })
+    Ok(Tally::one())
 }
 
 fn installed() -> Result<Tally> {
     packages::need(packages::CI)?;
-    Ok(Tally {
-        passed: 1,
-        ..Tally::default()
-    })
+    Ok(Tally::one())
 }
 
 fn format() -> Result<Tally> {
@@ -160,11 +144,7 @@ fn host_tests() -> Result<Tally> {
         &mut sh::cargo(&["test", "--workspace", "--no-fail-fast"]),
         TESTS,
     )?;
-    let mut tally = Tally::of_test_output(&text);
-    if !status.success() && tally.failed == 0 {
-        tally.failed = 1;
-    }
-    Ok(tally)
+    Ok(Tally::of_test_output("host tests", &text, status.success()))
 }
 
 /// A few seconds of each fuzz target: its corpus and a little more.
@@ -199,8 +179,8 @@ fn template() -> Result<Tally> {
         got == wanted && !got.is_empty(),
         "the template prints {got:?} as a unikernel instead of {wanted:?}"
     );
-    tally.count(true);
-    let (text, _) = sh::tee(tools.unik(&["test"]).current_dir(&project), TESTS)?;
-    tally.add(Tally::of_test_output(&text));
+    tally.add(Tally::one());
+    let (text, status) = sh::tee(tools.unik(&["test"]).current_dir(&project), TESTS)?;
+    tally.add(Tally::of_test_output("template", &text, status.success()));
     Ok(tally)
 }

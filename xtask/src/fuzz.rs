@@ -14,8 +14,6 @@ use std::time::Duration;
 /// Where fuzz targets are.
 const FOLDERS: [&str; 2] = ["vmm/fuzz", "toolchain/image/fuzz"];
 
-const TRIPLE: &str = "x86_64-unknown-linux-gnu";
-
 /// What cargo-fuzz says for `--sanitizer none`: coverage counters and comparisons, no debug information.
 const RUSTFLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
@@ -69,7 +67,8 @@ pub fn fuzz(args: &Args) -> Result<Tally> {
     build(&targets)?;
     for target in &targets {
         match target.run(args.seconds)? {
-            Some(passed) => tally.count(passed),
+            Some(true) => tally.passed += 1,
+            Some(false) => tally.count(format!("fuzz {}", target.name), Err("found something")),
             None => tally.skipped += 1,
         }
         if args.keep {
@@ -107,7 +106,7 @@ fn build(targets: &[Target]) -> Result<()> {
         if names.is_empty() {
             continue;
         }
-        let mut cargo = sh::cargo(&["build", "--release", "--quiet", "--target", TRIPLE]);
+        let mut cargo = sh::cargo(&["build", "--release", "--quiet", "--target", sh::TARGET]);
         cargo.args(names).current_dir(&folder);
         cargo
             .env("RUSTFLAGS", RUSTFLAGS)
@@ -136,7 +135,7 @@ impl Target {
 
     /// The target's own program, in a network of its own where it needs one. `None`: that cannot be had here.
     fn command(&self) -> Result<Option<Command>> {
-        let program = place()?.join(TRIPLE).join("release").join(&self.name);
+        let program = place()?.join(sh::TARGET).join("release").join(&self.name);
         if !ISOLATED.contains(&self.name.as_str()) {
             return Ok(Some(Command::new(program)));
         }

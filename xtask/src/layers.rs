@@ -66,13 +66,10 @@ pub fn layers() -> Result<Tally> {
             } else {
                 refused(package)
             };
-            for edge in &wrong {
-                eprintln!(
-                    "layers: {} must not depend on {edge} (xtask/src/layers.rs lists the edges)",
-                    package.name
-                );
-            }
-            tally.count(wrong.is_empty());
+            let complaints = wrong.iter().map(|edge| {
+                format!("must not depend on {edge} (xtask/src/layers.rs lists the edges)")
+            });
+            tally.complain(format!("layers: {}", package.name), complaints);
         }
     }
     Ok(tally)

@@ -5,7 +5,7 @@
 //! - [`tidy`] and [`layers`]: the rules for files and for crate edges.
 //! - [`lab`]: the tests that need hardware-like KVM, in an emulated machine that has it.
 //! - [`fuzz`]: fuzz targets, for seconds or for hours.
-//! - [`packages`]: the programs of others that these need.
+//! - [`packages`]: the programs of others that these need. [`port`]: ports of the host. [`running`]: programs that end with us.
 //! - [`bench`]: the table of figures. [`dist`]: the release archive.
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,8 @@ pub mod fuzz;
 pub mod lab;
 pub mod layers;
 pub mod packages;
+pub mod port;
+pub mod running;
 pub mod sh;
 pub mod tally;
 pub mod tap;
@@ -57,7 +59,19 @@ enum Command {
 
 /// Reads the command line and acts.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let result = running::end_with_us().and_then(|()| act(command));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("{}error{:#}: {error:#}", sh::FAIL, sh::FAIL);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Ci(args) => ci::ci(&args),
         Command::E2e(args) => e2e::e2e(&args).and_then(|tally| tally.verdict()),
         Command::Lab(args) => lab::lab(&args),
@@ -67,12 +81,5 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(&args),
         Command::Dist => dist::dist(),
         Command::Demo => e2e::demo(),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            anstream::eprintln!("{}error{:#}: {error:#}", sh::FAIL, sh::FAIL);
-            ExitCode::FAILURE
-        }
     }
 }

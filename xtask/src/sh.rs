@@ -1,7 +1,9 @@
 //! Running other programs: echo, capture, time limits.
 
+use crate::running::Group;
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -16,6 +18,9 @@ pub const GOOD: Style = AnsiColor::Green.on_default().bold();
 pub const FAIL: Style = AnsiColor::Red.on_default().bold();
 /// Neither.
 pub const NOTE: Style = AnsiColor::Cyan.on_default().bold();
+
+/// The target that stock Rust makes static programs for.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The project's root folder.
 pub fn root() -> PathBuf {
@@ -55,11 +60,11 @@ pub fn tee(command: &mut Command, limit: Duration) -> Result<(String, ExitStatus
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run {command:?}"))?;
-    let group = group(&child)?;
+    let group = Group::of(&child)?;
     let (done, ended) = mpsc::channel::<()>();
     let guard = std::thread::spawn(move || {
         if ended.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            group.signal(Signal::KILL);
         }
     });
     let mut text = String::new();
@@ -75,12 +80,6 @@ pub fn tee(command: &mut Command, limit: Duration) -> Result<(String, ExitStatus
     drop(done);
     let _ = guard.join();
     Ok((text, status))
-}
-
-fn group(child: &Child) -> Result<rustix::process::Pid> {
-    let pid = i32::try_from(child.id()).ok();
-    pid.and_then(rustix::process::Pid::from_raw)
-        .context("no process id")
 }
 
 /// Standard output of a command that must succeed.
@@ -139,7 +138,7 @@ pub struct SignalAfter {
     /// The line.
     pub line: String,
     /// The signal.
-    pub signal: rustix::process::Signal,
+    pub signal: Signal,
 }
 
 /// Runs a program with this input, in a process group of its own, and kills the group after `limit`.
@@ -158,7 +157,8 @@ pub fn capture(
     let mut child = command
         .spawn()
         .with_context(|| format!("cannot run {command:?}"))?;
-    let pid = group(&child)?;
+    let group = Group::of(&child)?;
+    let pid = group.leader();
     let (input, stdin) = (input.to_vec(), child.stdin.take());
     // A program may end before it has read all.
     std::thread::spawn(move || stdin.map(|mut pipe| pipe.write_all(&input)));
@@ -174,7 +174,7 @@ pub fn capture(
     let status = wait(&mut child, limit.saturating_sub(start.elapsed()))?;
     let time = start.elapsed();
     if status.is_none() {
-        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        group.signal(Signal::KILL);
     }
     let late = status.is_none();
     let status = status.map_or_else(|| child.wait(), Ok)?;
@@ -224,6 +224,7 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
 /// A program that runs beside others until it is stopped.
 pub struct Background {
     child: Child,
+    group: Group,
     stderr: mpsc::Receiver<Vec<u8>>,
 }
 
@@ -248,7 +249,12 @@ impl Background {
                 .for_each(|line| _ = sender.send(line));
         });
         let stderr = reader(child.stderr.take(), |_| ());
-        let this = Self { child, stderr };
+        let group = Group::of(&child)?;
+        let this = Self {
+            child,
+            group,
+            stderr,
+        };
         let end = Instant::now() + limit;
         loop {
             match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -264,10 +270,9 @@ impl Background {
 
     /// Stops it, by force if it must be, and returns what it said on standard error.
     pub fn stop(mut self) -> Result<String> {
-        let pid = group(&self.child)?;
-        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::TERM);
+        self.group.signal(Signal::TERM);
         if wait(&mut self.child, Duration::from_secs(5))?.is_none() {
-            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+            self.group.signal(Signal::KILL);
             self.child.wait()?;
         }
         let said = self.stderr.recv().unwrap_or_default();

@@ -37,10 +37,7 @@ pub fn tidy() -> Result<Tally> {
             Some("md") => markdown(&path, &text),
             _ => Vec::new(),
         };
-        for complaint in &complaints {
-            eprintln!("tidy: {}: {complaint}", path.display());
-        }
-        tally.count(complaints.is_empty());
+        tally.complain(format!("tidy: {}", path.display()), complaints);
     }
     Ok(tally)
 }

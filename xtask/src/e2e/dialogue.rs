@@ -18,14 +18,14 @@
 use super::run::{Machine, Variant, difference, words};
 use super::subject::Subject;
 use super::{Args, Tools};
+use crate::port;
 use crate::sh::{self, Outcome};
-use crate::tally::Tally;
+use crate::tally::{Tally, Verdict};
 use crate::tap::{self, Tap};
 use anyhow::{Context, Result, bail};
 use cargo_metadata::Package;
 use serde::Deserialize;
 use std::fmt;
-use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -110,15 +110,6 @@ impl Dialogue {
         dialogues.iter_mut().for_each(|d| d.here.clone_from(&here));
         Ok(dialogues)
     }
-
-    /// A port that nobody has.
-    fn free_port(&self) -> Result<u16> {
-        Ok(if self.udp {
-            UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port()
-        } else {
-            TcpListener::bind("127.0.0.1:0")?.local_addr()?.port()
-        })
-    }
 }
 
 /// One dialogue in one way.
@@ -153,7 +144,7 @@ impl fmt::Display for Job<'_> {
 }
 
 /// Runs all dialogues that the filter leaves, one after the other.
-pub fn run(tools: &Tools, subjects: &[Subject], args: &Args, kvm: bool) -> Result<Tally> {
+pub fn run(tools: &Tools, subjects: &[Subject], args: &Args, kvm: bool) -> Tally {
     let mut tally = Tally::default();
     for subject in subjects {
         for dialogue in &subject.dialogues {
@@ -171,13 +162,21 @@ pub fn run(tools: &Tools, subjects: &[Subject], args: &Args, kvm: bool) -> Resul
             if possible.is_empty() {
                 continue;
             }
-            let native = natively(subject, dialogue)?;
+            let native = match natively(subject, dialogue) {
+                Ok(native) => native,
+                Err(error) => {
+                    let what = format!("{}/{} natively", subject.name, dialogue.name);
+                    tally.error(what, &error);
+                    continue;
+                }
+            };
             for job in possible {
-                tally.count(job.judge(tools, &native)?);
+                let verdict = job.judge(tools, &native);
+                tally.judge(job, verdict);
             }
         }
     }
-    Ok(tally)
+    tally
 }
 
 /// Every way to hold a dialogue.
@@ -232,7 +231,7 @@ fn process(elf: &Path, args: &[String], dialogue: &Dialogue) -> Command {
 
 /// Both as processes.
 fn natively(subject: &Subject, dialogue: &Dialogue) -> Result<Outcome> {
-    let at = format!("127.0.0.1:{}", dialogue.free_port()?);
+    let at = format!("127.0.0.1:{}", port::free()?);
     let serve = fill(&dialogue.server, "{listen}", &at);
     let mut server = process(&subject.elf, &serve, dialogue);
     let server = sh::Background::start(&mut server, "listening", START)?;
@@ -242,12 +241,8 @@ fn natively(subject: &Subject, dialogue: &Dialogue) -> Result<Outcome> {
     let outcome = sh::capture(&mut client, b"", limit, None)?;
     server.stop()?;
     if outcome.late || outcome.code != 0 {
-        bail!(
-            "{}/{} fails natively: {}",
-            subject.name,
-            dialogue.name,
-            String::from_utf8_lossy(&outcome.stderr)
-        );
+        let said = String::from_utf8_lossy(&outcome.stderr);
+        bail!("the client fails with code {}: {said}", outcome.code);
     }
     Ok(outcome)
 }
@@ -256,7 +251,7 @@ impl Job<'_> {
     /// The command lines of the server, and of the client for each way to it: a guest that serves over tap has a second card, of the user
     /// network, at the same time.
     fn commands(&self, tools: &Tools) -> Result<(Command, Vec<Command>)> {
-        let port = self.dialogue.free_port()?;
+        let port = port::free()?;
         let (subject, dialogue) = (self.subject, self.dialogue);
         let at = format!("127.0.0.1:{port}");
         let inside = format!("0.0.0.0:{GUEST_PORT}");
@@ -300,7 +295,7 @@ impl Job<'_> {
     }
 
     /// Holds the dialogue, with a new server for each way to it, and says how it went.
-    fn judge(&self, tools: &Tools, native: &Outcome) -> Result<bool> {
+    fn judge(&self, tools: &Tools, native: &Outcome) -> Result<Verdict> {
         let _tap = self.tap.then(Tap::new).transpose()?;
         let (mut server, clients) = self.commands(tools)?;
         let (good, fail, mut time) = (sh::GOOD, sh::FAIL, 0.0);
@@ -312,12 +307,12 @@ impl Job<'_> {
                     anstream::println!(
                         "{fail}FAIL{fail:#} {self}: {why}\n         again: {serving} & {asking}"
                     );
-                    return Ok(false);
+                    return Ok(Err(why));
                 }
             }
         }
         anstream::println!("{good}ok{good:#}   {self} {time:.3} s");
-        Ok(true)
+        Ok(Ok(()))
     }
 
     /// The client's seconds, or what went wrong.

@@ -13,13 +13,13 @@ pub mod third_party;
 pub mod tools;
 
 use crate::sh;
-use crate::tally::Tally;
+use crate::tally::{Tally, Verdict};
 use anyhow::{Result, bail};
 use run::{Job, Machine, Variant};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use subject::Subject;
 use tools::Tools;
 
@@ -48,19 +48,38 @@ pub fn e2e(args: &Args) -> Result<Tally> {
     let kvm = kvm_or_refuse()?;
     let mut tally = Tally::default();
     if !args.filter.iter().any(|f| f.starts_with("suite/")) {
-        let mut subjects = subject::examples(&tools)?;
-        subjects.extend(subject::stripped(&tools, &subjects)?);
-        subjects.extend(subject::foreign(&tools)?);
+        let mut subjects = made(&mut tally, "examples", subject::examples(&tools));
+        let stripped = subject::stripped(&tools, &subjects);
+        subjects.extend(made(&mut tally, "stripped examples", stripped));
+        subjects.extend(made(
+            &mut tally,
+            "musl",
+            subject::musl(&tools, &subject::MUSL),
+        ));
+        subjects.extend(made(
+            &mut tally,
+            "C and Go programs",
+            subject::foreign(&tools),
+        ));
         if !args.own {
-            subjects.extend(third_party::subjects(&tools)?);
+            let theirs = third_party::subjects(&tools);
+            subjects.extend(made(&mut tally, "programs of crates.io", theirs));
         }
-        tally.add(run_all(&tools, &subjects, args, kvm)?);
-        tally.add(dialogue::run(&tools, &subjects, args, kvm)?);
+        tally.add(run_all(&tools, &subjects, args, kvm));
+        tally.add(dialogue::run(&tools, &subjects, args, kvm));
     }
     if !args.own && !args.no_suites && kvm {
-        tally.add(suites::run(&tools, args)?);
+        tally.add_part("suites", suites::run(&tools, args));
     }
     Ok(tally)
+}
+
+/// What was made, or a failure that leaves the rest to be tried.
+fn made(tally: &mut Tally, what: &str, subjects: Result<Vec<Subject>>) -> Vec<Subject> {
+    subjects.unwrap_or_else(|error| {
+        tally.error(what, &error);
+        Vec::new()
+    })
 }
 
 /// Whether KVM is there. Without it half of the tests cannot be run: CI must not pass then.
@@ -83,7 +102,7 @@ fn kvm_or_refuse() -> Result<bool> {
     }
 }
 
-fn run_all(tools: &Tools, subjects: &[Subject], args: &Args, kvm: bool) -> Result<Tally> {
+fn run_all(tools: &Tools, subjects: &[Subject], args: &Args, kvm: bool) -> Tally {
     let mut jobs = Vec::new();
     let mut tally = Tally::default();
     for subject in subjects {
@@ -107,8 +126,8 @@ fn run_all(tools: &Tools, subjects: &[Subject], args: &Args, kvm: bool) -> Resul
             jobs.extend(possible);
         }
     }
-    let natives = natives(tools, &jobs)?;
-    let (next, counts, problem) = (AtomicUsize::new(0), Mutex::new(tally), Mutex::new(None));
+    let natives = natives(tools, &jobs);
+    let (next, counts) = (AtomicUsize::new(0), Mutex::new(tally));
     let workers = args
         .jobs
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
@@ -116,43 +135,31 @@ fn run_all(tools: &Tools, subjects: &[Subject], args: &Args, kvm: bool) -> Resul
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match one(tools, job, &natives) {
-                        Ok(passed) => locked(&counts, |c| c.count(passed)),
-                        Err(error) => locked(&problem, |p| *p = Some(error)),
-                    }
+                    let verdict = one(tools, job, &natives);
+                    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+                    counts.judge(job, verdict);
                 }
             });
         }
     });
-    match problem.into_inner().unwrap_or(None) {
-        Some(error) => Err(error),
-        None => Ok(counts.into_inner().unwrap_or_default()),
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>, change: impl FnOnce(&mut T)) {
-    change(
-        &mut mutex
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner),
-    );
+    counts.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Outcomes of the native runs: (subject, case, emulated arguments) -> outcome.
-type Natives = HashMap<(String, String, bool), Option<sh::Outcome>>;
+type Natives = HashMap<(String, String, bool), Result<Option<sh::Outcome>>>;
 
 /// One after the other, so that none disturbs another's clock.
-fn natives(tools: &Tools, jobs: &[Job<'_>]) -> Result<Natives> {
+fn natives(tools: &Tools, jobs: &[Job<'_>]) -> Natives {
     let mut natives = Natives::new();
     for job in jobs {
         let key = key(job);
         let emulated = key.2;
         if let Entry::Vacant(entry) = natives.entry(key) {
-            let outcome = run::native(job.subject, job.case, emulated, tools.scratch.clone())?;
+            let outcome = run::native(job.subject, job.case, emulated, tools.scratch.clone());
             entry.insert(outcome);
         }
     }
-    Ok(natives)
+    natives
 }
 
 fn key(job: &Job<'_>) -> (String, String, bool) {
@@ -161,8 +168,12 @@ fn key(job: &Job<'_>) -> (String, String, bool) {
 }
 
 /// Runs one and says how it went.
-fn one(tools: &Tools, job: &Job<'_>, natives: &Natives) -> Result<bool> {
-    let native = natives.get(&key(job)).and_then(Option::as_ref);
+fn one(tools: &Tools, job: &Job<'_>, natives: &Natives) -> Result<Verdict> {
+    let native = match natives.get(&key(job)) {
+        Some(Ok(outcome)) => outcome.as_ref(),
+        Some(Err(error)) => bail!("natively: {error:#}"),
+        None => None,
+    };
     let (outcome, judged) = job.run(tools, native)?;
     let (good, fail, time) = (sh::GOOD, sh::FAIL, outcome.time.as_secs_f64());
     match &judged {
@@ -181,7 +192,7 @@ fn one(tools: &Tools, job: &Job<'_>, natives: &Natives) -> Result<bool> {
             );
         }
     }
-    Ok(judged.is_ok())
+    Ok(judged)
 }
 
 /// The first thing to see: hello as a unikernel.

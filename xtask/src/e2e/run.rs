@@ -4,6 +4,7 @@ use super::case::Case;
 use super::subject::Subject;
 use super::tools::Tools;
 use crate::sh::{self, Outcome, SignalAfter};
+use crate::tally::Verdict;
 use anyhow::Result;
 use std::fmt;
 use std::path::PathBuf;
@@ -125,11 +126,7 @@ impl fmt::Display for Job<'_> {
 
 impl Job<'_> {
     /// Runs it as often as the case says; `Ok(Err(why))` at the first time that it did not do what it should.
-    pub fn run(
-        &self,
-        tools: &Tools,
-        native: Option<&Outcome>,
-    ) -> Result<(Outcome, Result<(), String>)> {
+    pub fn run(&self, tools: &Tools, native: Option<&Outcome>) -> Result<(Outcome, Verdict)> {
         for time in 1..self.times() {
             let (outcome, judged) = self.run_once(tools, native)?;
             if let Err(why) = judged {
@@ -146,11 +143,7 @@ impl Job<'_> {
         }
     }
 
-    fn run_once(
-        &self,
-        tools: &Tools,
-        native: Option<&Outcome>,
-    ) -> Result<(Outcome, Result<(), String>)> {
+    fn run_once(&self, tools: &Tools, native: Option<&Outcome>) -> Result<(Outcome, Verdict)> {
         let limit =
             Duration::from_secs(self.case.timeout * if self.variant.emulated() { 3 } else { 1 });
         let outcome = sh::capture(
@@ -227,7 +220,7 @@ fn signal(case: &Case) -> Result<Option<SignalAfter>> {
 }
 
 /// Compares with the case's own words and with the native run.
-pub fn judge(case: &Case, got: &Outcome, native: Option<&Outcome>) -> Result<(), String> {
+pub fn judge(case: &Case, got: &Outcome, native: Option<&Outcome>) -> Verdict {
     if got.late {
         return Err(format!("was still running after {} s", got.time.as_secs()));
     }

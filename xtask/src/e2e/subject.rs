@@ -6,9 +6,10 @@ use super::run::Variant;
 use super::tools::Tools;
 use crate::sh;
 use anyhow::{Context, Result, ensure};
-use cargo_metadata::MetadataCommand;
+use cargo_metadata::{MetadataCommand, Package};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// One program.
 #[derive(Clone, Debug)]
@@ -74,49 +75,89 @@ impl Subject {
 
 /// Builds every example with `cargo unik build` and keeps both kinds of images.
 pub fn examples(tools: &Tools) -> Result<Vec<Subject>> {
+    built(tools, sh::TARGET, "", |_| true)
+}
+
+/// Examples that are built for musl, too, which asks other things of the system than glibc does.
+pub const MUSL: [&str; 7] = [
+    "files",
+    "hello",
+    "panic",
+    "signals",
+    "threads",
+    "time",
+    "tokio-demo",
+];
+
+/// How long a download of Rust's library may take.
+const DOWNLOAD: Duration = Duration::from_secs(300);
+
+/// Rust's target for musl.
+const MUSL_TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// These examples, as NAME-musl. None, loudly, where rustup cannot get the target.
+pub fn musl(tools: &Tools, names: &[&str]) -> Result<Vec<Subject>> {
+    let mut add = Command::new("rustup");
+    add.args(["target", "add", MUSL_TARGET]);
+    if !sh::tee(&mut add, DOWNLOAD).is_ok_and(|(_, status)| status.success()) {
+        let fail = sh::FAIL;
+        anstream::eprintln!("{fail}SKIPPED{fail:#} Rust programs with musl: {add:?} failed");
+        return Ok(Vec::new());
+    }
+    built(tools, MUSL_TARGET, "-musl", |name| names.contains(&name))
+}
+
+/// Builds examples for a target and keeps both kinds of images.
+fn built(
+    tools: &Tools,
+    triple: &str,
+    suffix: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<Subject>> {
     let manifest = sh::root().join("examples/Cargo.toml");
     let metadata = MetadataCommand::new()
         .no_deps()
         .manifest_path(&manifest)
         .exec()?;
+    let (packages, others): (Vec<_>, Vec<_>) = metadata
+        .packages
+        .into_iter()
+        .partition(|package| wanted(package.name.as_str()));
     let target = tools.scratch.join("examples");
+    let image = |package: &Package| format!("{}.unik", package.name);
+    let kept = |folder: &str, package: &Package| {
+        let name = format!("{}{suffix}.unik", package.name);
+        tools.scratch.join(folder).join(name)
+    };
     for (bind, folder) in [(false, "unbound"), (true, "bound")] {
-        build(tools, &manifest, &target, bind)?;
-        for package in &metadata.packages {
-            let image = format!("{}.unik", package.name);
-            keep(
-                &target.join("unik/release").join(&image),
-                &tools.scratch.join(folder).join(&image),
-            )?;
+        let mut build = tools.unik(&["build", "--release", "--target", triple]);
+        build.arg("--manifest-path").arg(&manifest);
+        build.arg("--target-dir").arg(&target);
+        build.arg("--workspace");
+        others
+            .iter()
+            .for_each(|package| _ = build.args(["--exclude", package.name.as_str()]));
+        if !bind {
+            build.arg("--no-bind");
+        }
+        sh::run(&mut build)?;
+        for package in &packages {
+            let made = target.join("unik/release").join(image(package));
+            keep(&made, &kept(folder, package))?;
         }
     }
-    let subject = |package: &cargo_metadata::Package| {
-        let (name, image) = (package.name.to_string(), format!("{}.unik", package.name));
+    let elves = target.join(format!("unik/build/{triple}/release"));
+    let subject = |package: &Package| {
         Ok(Subject {
-            elf: target
-                .join("unik/build/x86_64-unknown-linux-gnu/release")
-                .join(&name),
-            bound: tools.scratch.join("bound").join(&image),
-            unbound: tools.scratch.join("unbound").join(&image),
+            name: format!("{}{suffix}", package.name),
+            elf: elves.join(package.name.as_str()),
+            bound: kept("bound", package),
+            unbound: kept("unbound", package),
             cases: Case::of(package)?,
             dialogues: Dialogue::of(package)?,
-            name,
         })
     };
-    metadata.packages.iter().map(subject).collect()
-}
-
-fn build(tools: &Tools, manifest: &Path, target: &Path, bind: bool) -> Result<()> {
-    let mut build = tools.unik(&["build", "--release", "--workspace"]);
-    build
-        .arg("--manifest-path")
-        .arg(manifest)
-        .arg("--target-dir")
-        .arg(target);
-    if !bind {
-        build.arg("--no-bind");
-    }
-    sh::run(&mut build)
+    packages.iter().map(subject).collect()
 }
 
 fn keep(image: &Path, copy: &Path) -> Result<()> {

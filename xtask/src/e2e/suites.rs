@@ -1,54 +1,55 @@
 //! The own test suites of well-known crates, run by `cargo unik test`.
 //!
-//! Sources come from crates.io through `cargo vendor`, so a suite is what the crate publishes.
+//! A suite is what the crate publishes. `xtask/suites` names the versions: its manifest those of the crates, its lock file those of what they
+//! use, and `locks/` those of what their tests use, for crates that are published without a lock file.
 
 use super::Args;
 use super::tools::Tools;
 use crate::sh;
 use crate::tally::Tally;
 use anyhow::{Context, Result};
-use std::fmt::Write;
+use cargo_metadata::MetadataCommand;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A crate and how its tests are run.
 struct Suite {
     name: &'static str,
-    version: &'static str,
     /// Flags for `cargo unik test`.
     flags: &'static [&'static str],
     /// Tests to leave out, with the reason beside them in [`SUITES`].
     skip: &'static [&'static str],
 }
 
-const fn suite(name: &'static str, version: &'static str) -> Suite {
+const fn suite(name: &'static str) -> Suite {
     Suite {
         name,
-        version,
         flags: &[],
         skip: &[],
     }
 }
+
+/// The package that names the versions.
+const FOLDER: &str = "xtask/suites";
 
 /// The longest that a suite may take, building included.
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// The suites.
 const SUITES: &[Suite] = &[
-    suite("crossbeam-channel", "=0.5.17"),
-    suite("crossbeam-deque", "=0.8.6"),
-    suite("crossbeam-epoch", "=0.9.18"),
-    suite("crossbeam-queue", "=0.3.14"),
-    suite("crossbeam-utils", "=0.8.21"),
-    suite("parking_lot", "=0.12.5"),
-    suite("memchr", "=2.8.3"),
-    // The packages of later versions leave out files that their own tests need.
-    suite("regex", "=1.11.1"),
-    suite("tempfile", "=3.27.0"),
-    suite("mini-redis", "=0.4.1"),
+    suite("crossbeam-channel"),
+    suite("crossbeam-deque"),
+    suite("crossbeam-epoch"),
+    suite("crossbeam-queue"),
+    suite("crossbeam-utils"),
+    suite("parking_lot"),
+    suite("memchr"),
+    suite("regex"),
+    suite("tempfile"),
+    suite("mini-redis"),
     Suite {
         name: "tokio",
-        version: "=1.54.1",
         flags: TOKIO_NET,
         // It starts a process.
         skip: &["anon_pipe_spawn_echo"],
@@ -82,10 +83,16 @@ pub fn run(tools: &Tools, args: &Args) -> Result<Tally> {
     if wanted.is_empty() {
         return Ok(tally);
     }
-    let vendor = vendor(tools)?;
+    let sources = sources()?;
     for suite in wanted {
-        let counts = one(tools, &vendor, suite)?;
-        let style = if counts.failed == 0 {
+        let counts = match one(tools, &sources, suite) {
+            Ok(counts) => counts,
+            Err(error) => {
+                tally.error(format!("suite/{}", suite.name), &error);
+                continue;
+            }
+        };
+        let style = if counts.failed.is_empty() {
             sh::GOOD
         } else {
             sh::FAIL
@@ -96,8 +103,11 @@ pub fn run(tools: &Tools, args: &Args) -> Result<Tally> {
     Ok(tally)
 }
 
-fn one(tools: &Tools, vendor: &Path, suite: &Suite) -> Result<Tally> {
-    let folder = own_copy(tools, vendor, suite)?;
+fn one(tools: &Tools, sources: &HashMap<String, PathBuf>, suite: &Suite) -> Result<Tally> {
+    let source = sources
+        .get(suite.name)
+        .with_context(|| format!("{FOLDER}/Cargo.toml does not name it"))?;
+    let folder = own_copy(tools, source, suite.name)?;
     let mut test = tools.unik(&["--quiet", "test", "--no-fail-fast"]);
     test.arg("--manifest-path")
         .arg(folder.join("Cargo.toml"))
@@ -111,37 +121,37 @@ fn one(tools: &Tools, vendor: &Path, suite: &Suite) -> Result<Tally> {
         .iter()
         .for_each(|name| _ = test.args(["--skip", name]));
     let (text, status) = sh::tee(&mut test, LIMIT)?;
-    let mut tally = Tally::of_test_output(&text);
-    if !status.success() && tally.failed == 0 {
-        tally.failed = 1;
-    }
-    Ok(tally)
+    let what = format!("suite/{}", suite.name);
+    Ok(Tally::of_test_output(&what, &text, status.success()))
 }
 
-/// Downloads the sources, with everything that their tests need, through a scratch package.
-fn vendor(tools: &Tools) -> Result<PathBuf> {
-    let folder = tools.scratch.join("suites");
-    std::fs::create_dir_all(folder.join("src"))?;
-    std::fs::write(folder.join("src/lib.rs"), "")?;
-    let mut manifest = "[package]\nname = \"suites\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n[dependencies]\n".to_owned();
-    for suite in SUITES {
-        writeln!(manifest, "{} = \"{}\"", suite.name, suite.version)?;
-    }
-    std::fs::write(folder.join("Cargo.toml"), manifest)?;
-    let vendor = folder.join("vendor");
-    sh::output(
-        sh::cargo(&["vendor", "--quiet", "--versioned-dirs"])
-            .current_dir(&folder)
-            .arg(&vendor),
-    )?;
-    Ok(vendor)
+/// Where the sources of each crate are, by name. Cargo downloads what is missing.
+fn sources() -> Result<HashMap<String, PathBuf>> {
+    let metadata = MetadataCommand::new()
+        .manifest_path(sh::root().join(FOLDER).join("Cargo.toml"))
+        .other_options(["--locked", "--filter-platform", sh::TARGET].map(str::to_owned))
+        .exec()?;
+    let graph = metadata.resolve.as_ref().context("no dependency graph")?;
+    let ours = graph.root.as_ref().map(|root| &metadata[root].id);
+    let node = graph.nodes.iter().find(|node| Some(&node.id) == ours);
+    let packages = node.into_iter().flat_map(|node| &node.dependencies);
+    let source = |id| {
+        let package = &metadata[id];
+        let folder = package.manifest_path.parent()?.as_std_path().to_owned();
+        Some((package.name.to_string(), folder))
+    };
+    Ok(packages.filter_map(source).collect())
 }
 
 /// A copy that is a workspace of its own.
-fn own_copy(tools: &Tools, vendor: &Path, suite: &Suite) -> Result<PathBuf> {
-    let name = format!("{}-{}", suite.name, suite.version.trim_start_matches('='));
-    let copy = tools.scratch.join("suites").join(&name);
-    copy_tree(&vendor.join(&name), &copy).with_context(|| format!("sources of {name}"))?;
+fn own_copy(tools: &Tools, source: &Path, name: &str) -> Result<PathBuf> {
+    let folder = source.file_name().context("a source without a name")?;
+    let copy = tools.scratch.join("suites").join(folder);
+    copy_tree(source, &copy).with_context(|| format!("sources of {name}"))?;
+    let lock = sh::root().join(FOLDER).join(format!("locks/{name}.lock"));
+    if lock.is_file() {
+        std::fs::copy(lock, copy.join("Cargo.lock"))?;
+    }
     let path = copy.join("Cargo.toml");
     let mut manifest = std::fs::read_to_string(&path)?;
     if !manifest.contains("[workspace]") {

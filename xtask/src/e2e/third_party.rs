@@ -4,22 +4,32 @@ use super::case::Case;
 use super::subject::Subject;
 use super::tools::Tools;
 use crate::sh;
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 /// Crate, version, binary.
 const PROGRAMS: [(&str, &str, &str); 2] =
     [("ripgrep", "15.2.0", "rg"), ("fd-find", "10.5.0", "fd")];
 
-/// Installs (once) and packs them.
+/// Installs (once, at the same time) and packs them.
 pub fn subjects(tools: &Tools) -> Result<Vec<Subject>> {
     let tree = tree(tools)?;
     let path = tree.display().to_string();
     let files = [format!("{path}:{path}")];
+    let roots = thread::scope(|s| {
+        PROGRAMS
+            .map(|(krate, version, _)| s.spawn(move || install(tools, krate, version)))
+            .map(|installing| {
+                installing
+                    .join()
+                    .unwrap_or_else(|_| Err(anyhow!("installing panicked")))
+            })
+    });
     let mut subjects = Vec::new();
-    for (krate, version, bin) in PROGRAMS {
-        let elf = install(tools, krate, version)?.join("bin").join(bin);
+    for ((_, _, bin), root) in PROGRAMS.into_iter().zip(roots) {
+        let elf = root?.join("bin").join(bin);
         let cases = if bin == "rg" {
             ripgrep(&path)
         } else {
@@ -61,7 +71,7 @@ pub fn install(tools: &Tools, krate: &str, version: &str) -> Result<PathBuf> {
         "--quiet",
         "--locked",
         "--target",
-        "x86_64-unknown-linux-gnu",
+        sh::TARGET,
         "--version",
         version,
         krate,
@@ -70,7 +80,10 @@ pub fn install(tools: &Tools, krate: &str, version: &str) -> Result<PathBuf> {
     install
         .arg(&root)
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .env("CARGO_TARGET_DIR", tools.scratch.join("programs/build"));
+        .env(
+            "CARGO_TARGET_DIR",
+            tools.scratch.join("programs/build").join(krate),
+        );
     if !Path::new(&root.join("bin")).is_dir() {
         sh::run(&mut install)?;
     }

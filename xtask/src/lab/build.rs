@@ -6,9 +6,6 @@ use crate::{packages, sh};
 use anyhow::Result;
 use std::path::PathBuf;
 
-/// Target whose programs can be static with the stock toolchain.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-
 /// What every laboratory is made of.
 #[derive(Clone, Debug)]
 pub struct Parts {
@@ -32,7 +29,7 @@ pub fn parts(fresh: bool) -> Result<Parts> {
         "--package",
         "lab-agent",
         "--target",
-        TARGET,
+        sh::TARGET,
     ]);
     build
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
@@ -40,7 +37,7 @@ pub fn parts(fresh: bool) -> Result<Parts> {
     if fresh {
         sh::run(&mut build)?;
     }
-    let built = target.join(TARGET).join("release");
+    let built = target.join(sh::TARGET).join("release");
     let maker = Maker {
         debian: debian::fetch()?,
         agent: built.join("lab-agent"),

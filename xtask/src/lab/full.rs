@@ -68,7 +68,8 @@ pub fn test(parts: &Parts) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut count = |what: &str, good| {
         println!("{:<4} debian: {what}", if good { "ok" } else { "FAIL" });
-        tally.count(good);
+        let verdict = if good { Ok(()) } else { Err("not seen") };
+        tally.count(format!("debian: {what}"), verdict);
     };
     WANTED
         .iter()

@@ -3,10 +3,10 @@
 use super::build::Parts;
 use super::cases::{Test, all};
 use super::outer::{Laboratory, Payload};
-use super::repeat::{Machines, Verdict};
-use super::{MONITOR, boot, fail, guest, job};
+use super::repeat::{Machines, SPARES};
+use super::{MONITOR, boot, guest, job};
 use crate::sh;
-use crate::tally::Tally;
+use crate::tally::{Tally, Verdict};
 use anyhow::Result;
 use lab_agent::Done;
 use std::time::Duration;
@@ -48,7 +48,7 @@ impl Test {
         let around = ["sh", "-c", self.around, "around"];
         let around = around.into_iter().filter(|_| !self.around.is_empty());
         let words: Vec<String> = around.chain(words).map(str::to_owned).collect();
-        let done = lab.run(job(&words, Duration::from_secs(120)))?;
+        let done = lab.run(job(&words, Duration::from_secs(90)))?;
         let mut verdict = self.judge(&done);
         if disk.is_some() && verdict.is_ok() {
             let check = ["/lab/e2fsck", "-f", "-n", "/tmp/disk"].map(str::to_owned);
@@ -64,7 +64,7 @@ impl Test {
         Ok((done, verdict))
     }
 
-    fn judge(&self, done: &Done) -> Result<(), String> {
+    fn judge(&self, done: &Done) -> Verdict {
         if done.late != 0 {
             return Err("did not end".into());
         }
@@ -117,7 +117,7 @@ impl Files {
 }
 
 /// Boots the laboratory with kernels and RAM disk, and runs what the filter leaves.
-pub fn tests(parts: &Parts, filter: &[String], spares: &mut u32) -> Result<Tally> {
+pub fn tests(parts: &Parts, filter: &[String]) -> Result<Tally> {
     let tests: Vec<_> = all()
         .into_iter()
         .filter(|test| filter.iter().all(|f| test.title().contains(f.as_str())))
@@ -127,21 +127,22 @@ pub fn tests(parts: &Parts, filter: &[String], spares: &mut u32) -> Result<Tally
         return Ok(tally);
     }
     let files = Files::make(parts)?;
-    let mut machines = Machines::new(spares, || boot(&parts.maker, &files.payload))?;
+    let mut spares = SPARES;
+    let mut machines = Machines::new(&mut spares, || boot(&parts.maker, &files.payload))?;
     for test in &tests {
         let title = test.title();
-        tally.count(match machines.judge(&title, |lab| test.run(lab)) {
+        match machines.judge(&title, |lab| test.run(lab)) {
             Ok((done, verdict)) => {
                 tell(test, &done, &verdict);
-                verdict.is_ok()
+                tally.count(title, verdict);
             }
-            Err(error) => fail(&title, &error),
-        });
+            Err(error) => tally.error(title, &error),
+        }
     }
     Ok(tally)
 }
 
-fn tell(test: &Test, done: &Done, verdict: &Result<(), String>) {
+fn tell(test: &Test, done: &Done, verdict: &Verdict) {
     let (good, fail, time) = (sh::GOOD, sh::FAIL, done.nanos as f64 / 1e9);
     let stderr = String::from_utf8_lossy(&done.stderr);
     match verdict {

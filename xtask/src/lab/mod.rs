@@ -22,12 +22,13 @@ pub mod unikernels;
 
 use crate::tally::Tally;
 use crate::{packages, sh};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use build::Parts;
 use lab_agent::{Done, Job};
 use outer::{Laboratory, Maker, Payload, Size};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 /// The monitor's path inside.
@@ -134,11 +135,20 @@ pub fn lab(args: &Args) -> Result<()> {
     }
 }
 
+/// Linux guests in one machine, unikernels in another, at the same time.
 fn tests(parts: &Parts, filter: &[String], own: bool) -> Result<Tally> {
-    let mut spares = repeat::SPARES;
-    let mut tally = linux::tests(parts, filter, &mut spares)?;
-    tally.add(unikernels::tests(parts, filter, own, &mut spares)?);
-    Ok(tally)
+    thread::scope(|s| {
+        let linux = s.spawn(|| linux::tests(parts, filter));
+        let unikernels = unikernels::tests(parts, filter, own);
+        let linux = linux
+            .join()
+            .unwrap_or_else(|_| Err(anyhow!("the tests panicked")));
+        let mut tally = Tally::default();
+        for (what, counts) in [("Linux guests", linux), ("unikernels", unikernels)] {
+            tally.add_part(what, counts);
+        }
+        Ok(tally)
+    })
 }
 
 /// All tests, as a step of a longer run: skipped, loudly, where QEMU or Debian's packages cannot be had.
@@ -202,17 +212,15 @@ fn run_image(maker: &Maker, mut payload: Vec<Payload>, args: &RunArgs) -> Result
     Ok(())
 }
 
-/// Boots a machine and says how long it took.
+/// Boots a machine for tests and says how long it took. It has one processor: with two, the emulator breaks down far more often.
 fn boot(maker: &Maker, payload: &[Payload]) -> Result<Laboratory> {
-    let lab = Laboratory::boot(maker, payload, Size::default())?;
+    let size = Size {
+        cpus: 1,
+        ..Size::default()
+    };
+    let lab = Laboratory::boot(maker, payload, size)?;
     note(&lab);
     Ok(lab)
-}
-
-/// Tells that a test has no verdict: a failure.
-fn fail(title: &str, error: &anyhow::Error) -> bool {
-    anstream::println!("{}FAIL{:#} {title}: {error:#}", sh::FAIL, sh::FAIL);
-    false
 }
 
 /// Says how long the machine took.

@@ -6,6 +6,7 @@
 use super::cpio::Archive;
 use super::debian::Debian;
 use super::modules::Modules;
+use crate::running::Group;
 use crate::sh;
 use anyhow::{Context, Result, bail, ensure};
 use lab_agent::{Done, HELLO, Job, PORT, receive, send};
@@ -13,6 +14,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -234,6 +236,7 @@ impl std::error::Error for Breakdown {}
 #[derive(Debug)]
 pub struct Laboratory {
     qemu: Child,
+    _group: Group,
     port: Mutex<UnixStream>,
     answers: Arc<(Mutex<Answers>, Condvar)>,
     work: TempDir,
@@ -281,9 +284,11 @@ impl Laboratory {
         ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(File::create(work.path().join("qemu"))?);
+        .stderr(File::create(work.path().join("qemu"))?)
+        .process_group(0);
         let start = Instant::now();
         let child = qemu.spawn().context("cannot start qemu-system-x86_64")?;
+        let group = Group::of(&child)?;
         let mut starting = Starting { qemu: Some(child) };
         let port = starting.greet(&listener, start, work.path())?;
         let answers = Arc::new((Mutex::new(Answers::default()), Condvar::new()));
@@ -291,6 +296,7 @@ impl Laboratory {
         let qemu = starting.qemu.take().context("QEMU is gone")?;
         Ok(Self {
             qemu,
+            _group: group,
             port: Mutex::new(port),
             answers,
             work,
@@ -306,7 +312,7 @@ impl Laboratory {
             answers.next_id += 1;
             answers.next_id
         };
-        let end = Instant::now() + Duration::from_millis(job.limit_ms) + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_millis(job.limit_ms) + Duration::from_secs(15);
         if send(&mut *lock(&self.port), &job.encode()).is_err() {
             bail!(self.breakdown("does not take jobs"));
         }

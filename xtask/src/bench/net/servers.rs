@@ -3,13 +3,14 @@
 use super::{AT_ONCE, SOON, refused, request, until};
 use crate::bench::measure;
 use crate::e2e::tools::Tools;
+use crate::port;
 use crate::sh;
 use crate::tap;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -107,7 +108,7 @@ impl Server {
         let image = programs.folder.join(format!("{name}.unik"));
         let (mut command, address) = match place {
             Place::Native => {
-                let address = format!("127.0.0.1:{}", free_port()?);
+                let address = format!("127.0.0.1:{}", port::free()?);
                 let mut native = Command::new(programs.elfs.join(name));
                 native.args(http.then_some("serve")).arg(&address);
                 (native, address)
@@ -118,7 +119,7 @@ impl Server {
                 (run, format!("{}:{inside}", tap::GUEST))
             }
             Place::User => {
-                let (mut run, port) = (tools.monitor(), free_port()?);
+                let (mut run, port) = (tools.monitor(), port::free()?);
                 run.args(["run", "--timings=json", "-p"])
                     .arg(format!("127.0.0.1:{port}:{inside}"));
                 (run, format!("127.0.0.1:{port}"))
@@ -257,9 +258,4 @@ impl Times {
             others: (self.others - before.others) / seconds,
         }
     }
-}
-
-/// A port that nobody uses now.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
