@@ -4,10 +4,9 @@
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
 
-use cap::Cap;
 use proptest::prelude::*;
 use unik_devices::balloon::{self, Balloon};
 use unik_devices::block::{Block, Geometry, Outcome, Request, SECTOR};
@@ -23,18 +22,12 @@ use unik_devices::vsock::packet::Id;
 use unik_devices::vsock::{CONNECTIONS, GUEST_CID, Host, Stream, Vsock};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-#[global_allocator]
-static HEAP: Cap<std::alloc::System> = Cap::new(std::alloc::System, usize::MAX);
-
-/// The heap is counted for the whole process: one property at a time.
-static ALONE: Mutex<()> = Mutex::new(());
-
 /// Most bytes that a device may take from the heap, all in all, for one piece of work: the largest batch, doubled while it grows, and
 /// the segments of the chains of a full queue.
-const MOST: usize = 4 * BATCH;
+const MOST: u64 = 4 * BATCH as u64;
 
 /// The same for vsock: as much as all packets of one go, and one connection, can hold.
-const MOST_VSOCK: usize = 66 * 2 * ROOM as usize;
+const MOST_VSOCK: u64 = 66 * 2 * ROOM as u64;
 
 /// Scripts of a driver that brings the device up rightly and then does what it likes with descriptors, indices and memory.
 fn scripts() -> impl Strategy<Value = Vec<[u8; STEP]>> {
@@ -58,7 +51,7 @@ fn scripts() -> impl Strategy<Value = Vec<[u8; STEP]>> {
 fn watch<D: Device>(
     device: D,
     script: &[[u8; STEP]],
-    most: usize,
+    most: u64,
     mut work: impl FnMut(&mut Mmio<D>, &GuestMemoryMmap, &[u8]),
 ) -> Result<(), TestCaseError> {
     let mut hostile = Hostile::new(device);
@@ -68,9 +61,7 @@ fn watch<D: Device>(
             continue;
         }
         let (allowed, before) = (allowed::<D>(&hostile.mem), contents(&hostile.mem));
-        let heap = HEAP.total_allocated();
-        work(&mut hostile.mmio, &hostile.mem, &step[1..]);
-        let taken = HEAP.total_allocated() - heap;
+        let taken = heap_of(|| work(&mut hostile.mmio, &hostile.mem, &step[1..]));
         prop_assert!(taken <= most, "{taken} bytes of heap for one piece of work");
         let Some(allowed) = allowed else { continue };
         for at in changes(&before, &contents(&hostile.mem)) {
@@ -81,6 +72,15 @@ fn watch<D: Device>(
         }
     }
     Ok(())
+}
+
+/// Bytes that `work` takes from the heap, all in all. Counted for this thread alone: other properties make their scripts meanwhile.
+fn heap_of(work: impl FnOnce()) -> u64 {
+    let mut outcome = Ok(());
+    // A panic must not leave the counter's stack as it is within.
+    let heap = allocation_counter::measure(|| outcome = catch_unwind(AssertUnwindSafe(work)));
+    outcome.unwrap_or_else(|panic| resume_unwind(panic));
+    heap.bytes_total
 }
 
 /// Where two memories differ. Compared by pages first: a million single comparisons take long in a test build.
@@ -232,16 +232,11 @@ impl Host for Peer {
     }
 }
 
-fn alone() -> impl Drop {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
     fn block(script in scripts(), read_only in any::<bool>()) {
-        let _alone = alone();
         // Room for all that a script asks: its growth is the test's, not the device's.
         let mut in_hand = Vec::with_capacity(1 << 12);
         watch(disk(read_only), &script, MOST, |mmio, mem, what| {
@@ -256,7 +251,6 @@ proptest! {
 
     #[test]
     fn console(script in scripts()) {
-        let _alone = alone();
         let mut out = Vec::with_capacity(2 * BATCH);
         watch(Console::new(80, 25), &script, MOST, |mmio, mem, what| match what[0] % 4 {
             0 => {
@@ -278,7 +272,6 @@ proptest! {
 
     #[test]
     fn entropy(script in scripts()) {
-        let _alone = alone();
         watch(Rng::new(Pattern), &script, MOST, |mmio, mem, _| {
             mmio.serve(mem);
         })?;
@@ -290,7 +283,6 @@ proptest! {
 
     #[test]
     fn network_card(script in scripts(), all in any::<bool>(), len in 14usize..3000) {
-        let _alone = alone();
         let mut bytes = Vec::with_capacity(LONGEST);
         watch(card(all), &script, 2 * MOST, |mmio, mem, what| {
             mmio.exchange(mem, |traffic| {
@@ -311,7 +303,6 @@ proptest! {
 
     #[test]
     fn balloon(script in scripts()) {
-        let _alone = alone();
         let taken = Rc::new(Cell::new(0));
         watch(Balloon::new(Taker(taken.clone())), &script, 2 * MOST, |mmio, mem, what| {
             taken.set(0);
@@ -326,7 +317,6 @@ proptest! {
 
     #[test]
     fn vsock(script in scripts()) {
-        let _alone = alone();
         watch(Vsock::new(Peer(0), GUEST_CID), &script, MOST_VSOCK, |mmio, mem, what| {
             if what[0] & 3 == 0 {
                 mmio.connect(what[1].into(), Peer(0));
@@ -340,14 +330,13 @@ proptest! {
 /// The watching itself sees what it is there for.
 #[test]
 fn a_device_that_writes_elsewhere_is_caught() {
-    let _alone = alone();
     let script = [[kind::WORK; STEP]];
     let stray = watch(disk(false), &script, MOST, |_, mem, _| {
         mem.write_obj(1u8, GuestAddress(0x9_0000)).unwrap();
     });
     assert!(stray.is_err());
     let greedy = watch(disk(false), &script, MOST, |_, _, _| {
-        std::hint::black_box(vec![0u8; MOST + 1]);
+        std::hint::black_box(vec![0u8; MOST as usize + 1]);
     });
     assert!(greedy.is_err());
 }
