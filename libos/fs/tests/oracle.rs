@@ -460,6 +460,28 @@ proptest! {
     }
 }
 
+/// What random sequences found, asked in every run.
+#[test]
+fn an_ancestor_is_not_replaced_by_what_is_in_it() {
+    let Some((_keep, root)) = oracle() else {
+        return;
+    };
+    let (vfs, _) = fresh();
+    let ops = [
+        Op::Mkdir("c".into()),
+        Op::Mkdir("c/d".into()),
+        Op::Symlink("a".into(), "c/d/b".into()),
+        Op::Rename("c/d/b".into(), "c/d".into(), 0),
+        Op::Rename("c/d/b".into(), "c".into(), 0),
+        Op::Rename("c/d/b".into(), "c".into(), linux::RENAME_EXCHANGE),
+        Op::Rename("c".into(), "c/d/b".into(), 0),
+        Op::Rename("c/d".into(), "c".into(), 0),
+    ];
+    for op in &ops {
+        assert_eq!(on_ours(&vfs, op), on_host(&root, op), "{op:?}");
+    }
+}
+
 /// Linux's tmpfs shows reserved pages that were never written as holes; ours shows data. Both are allowed: not asked.
 fn askable(ops: &[Op]) -> impl Iterator<Item = (usize, &Op)> {
     let reserved = ops

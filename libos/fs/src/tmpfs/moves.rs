@@ -38,6 +38,9 @@ impl TmpNode {
             if Rc::ptr_eq(&target, &node) {
                 return Ok(());
             }
+            if self.is_below(&target) {
+                return Err(Errno::ENOTEMPTY); // it holds what is moved, whatever that is
+            }
             Self::check_replace(&node, &target)?;
             to.dir()?.borrow_mut().remove(to.packed(), new)?;
             target.drop_link();
@@ -65,6 +68,11 @@ impl TmpNode {
         false
     }
 
+    fn is_below(&self, node: &Self) -> bool {
+        node.kind == FileType::Directory
+            && self.me.upgrade().is_some_and(|me| node.is_ancestor_of(&me))
+    }
+
     /// Checks that `moved` may take the place of `target`.
     fn check_replace(moved: &Rc<Self>, target: &Rc<Self>) -> Result<()> {
         match (&moved.body, &target.body) {
@@ -89,10 +97,7 @@ impl TmpNode {
         nodes: (Rc<Self>, Rc<Self>),
     ) -> Result<()> {
         let (a, b) = nodes;
-        if a.is_ancestor_of(to)
-            || (b.kind == FileType::Directory
-                && self.me.upgrade().is_some_and(|me| b.is_ancestor_of(&me)))
-        {
+        if a.is_ancestor_of(to) || self.is_below(&b) {
             return Err(Errno::EINVAL);
         }
         self.dir()?.borrow_mut().replace(old, b.clone())?;
