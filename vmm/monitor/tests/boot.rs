@@ -287,7 +287,8 @@ fn a_guest_that_does_not_react_is_stopped() {
     let start = Instant::now();
     signal(&child, "-TERM");
     assert_eq!(child.wait().unwrap().code(), Some(143));
-    assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&start.elapsed()));
+    let patience = start.elapsed();
+    assert!((Duration::from_secs(1)..Duration::from_secs(10)).contains(&patience));
     let mut said = String::new();
     errors.read_to_string(&mut said).unwrap();
     assert_eq!(
@@ -300,7 +301,7 @@ fn a_guest_that_does_not_react_is_stopped() {
     std::thread::sleep(Duration::from_millis(100));
     signal(&child, "-INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < patience);
 }
 
 #[test]
@@ -321,7 +322,7 @@ fn a_reader_that_does_not_read_cannot_keep_the_monitor_alive() {
     let start = Instant::now();
     signal(&child, "-TERM");
     assert_eq!(child.wait().unwrap().code(), Some(143));
-    assert!(start.elapsed() < Duration::from_secs(4));
+    assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[test]

@@ -173,11 +173,14 @@ impl Lab {
         }
     }
 
-    /// Steps for a while.
+    /// Steps for a while, and on until nothing moves: a busy machine may take the while for something else.
     pub fn run(&mut self, time: Duration) {
         let end = Instant::now() + time;
-        while Instant::now() < end {
+        loop {
             if !self.step() {
+                if Instant::now() >= end {
+                    return;
+                }
                 std::thread::sleep(Duration::from_micros(50));
             }
         }
