@@ -86,6 +86,32 @@ fn permissions() {
     put("group/f", b"");
     mode("group/d");
     mode("group/f");
+    nameless();
+}
+
+/// A socket keeps its permissions and gives them to its name; both ends of a pipe share theirs.
+fn nameless() {
+    // SAFETY: integers only.
+    let (mut ends, mut to): ([libc::c_int; 2], libc::sockaddr_un) = unsafe { zeroed() };
+    to.sun_family = libc::AF_UNIX as u16;
+    to.sun_path[0] = b's' as i8;
+    // SAFETY: the structures live as long as the calls.
+    unsafe {
+        libc::pipe(ends.as_mut_ptr());
+        let socket = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0);
+        for (what, set, seen) in [("socket", socket, socket), ("pipe", ends[0], ends[1])] {
+            let mut out: libc::stat = zeroed();
+            libc::fstat(seen, &mut out);
+            println!("{what}: mode {:o}", out.st_mode);
+            show("fchmod", libc::fchmod(set, 0o640));
+            libc::fstat(seen, &mut out);
+            println!("{what}: mode {:o}", out.st_mode);
+        }
+        let len = size_of_val(&to) as u32;
+        show("bind", libc::bind(socket, (&raw const to).cast(), len));
+        close_all(&[socket, ends[0], ends[1]]);
+    }
+    mode("s");
 }
 
 fn looking() {
@@ -311,6 +337,94 @@ fn extended() {
         );
     }
     outcome("open after all", open("p", libc::O_RDONLY));
+    kept();
+}
+
+/// Attributes that are kept: set, replaced, listed, refused, removed.
+fn kept() {
+    let set = |path: &str, name: &str, value: &str, flags: i32| {
+        // SAFETY: valid strings.
+        let result = unsafe {
+            libc::lsetxattr(
+                c(path).as_ptr(),
+                c(name).as_ptr(),
+                value.as_ptr().cast(),
+                value.len(),
+                flags,
+            )
+        };
+        show(&format!("set {path} {name} {flags}"), result);
+    };
+    let get = |path: &str, name: &str, size: usize| {
+        let mut value = [0u8; 64];
+        // SAFETY: a valid string and a buffer of at least `size` bytes.
+        let len = unsafe {
+            libc::getxattr(
+                c(path).as_ptr(),
+                c(name).as_ptr(),
+                value.as_mut_ptr().cast(),
+                size,
+            )
+        };
+        show(&format!("get {path} {name} {size}"), len as i64);
+        let len = usize::try_from(len).unwrap_or(0).min(size);
+        println!("{}", String::from_utf8_lossy(&value[..len]));
+    };
+    let list = |path: &str| {
+        let mut names = [0u8; 256];
+        // SAFETY: a valid string and a buffer.
+        let len = unsafe { libc::listxattr(c(path).as_ptr(), names.as_mut_ptr().cast(), 256) };
+        let names = String::from_utf8_lossy(&names[..usize::try_from(len).unwrap_or(0)]);
+        let mut names: Vec<&str> = names.split_terminator('\0').collect();
+        names.sort_unstable();
+        println!("list {path}: {len} {names:?}");
+    };
+    for (name, value, flags) in [
+        ("user.b", "first", 0),
+        ("user.a", "", libc::XATTR_CREATE),
+        ("user.b", "second", libc::XATTR_CREATE),
+        ("user.b", "third", libc::XATTR_REPLACE),
+        ("user.c", "none", libc::XATTR_REPLACE),
+        ("user.d", "flags", 4),
+        ("user.", "no name", 0),
+        ("user", "no class", 0),
+        (&format!("user.{}", "x".repeat(251)), "long name", 0),
+    ] {
+        set("p", name, value, flags);
+    }
+    for (name, size) in [
+        ("user.a", 64),
+        ("user.b", 64),
+        ("user.b", 0),
+        ("user.b", 2),
+        ("user.c", 64),
+        ("user.", 64),
+    ] {
+        get("p", name, size);
+    }
+    list("p");
+    set("group", "user.dir", "yes", 0);
+    list("group");
+    set("link", "user.link", "no", 0);
+    set("fifo", "user.fifo", "no", 0);
+    get("fifo", "user.fifo", 8);
+    set("nope", "user.x", "no", 0);
+    // SAFETY: valid strings.
+    unsafe {
+        for name in ["user.a", "user.a", "odd.name"] {
+            let removed = libc::removexattr(c("p").as_ptr(), c(name).as_ptr());
+            show(&format!("remove {name}"), removed);
+        }
+        libc::rename(c("p").as_ptr(), c("p2").as_ptr());
+        list("p2");
+        libc::rename(c("p2").as_ptr(), c("p").as_ptr());
+        let fd = open("p", libc::O_PATH);
+        show(
+            "O_PATH flistxattr",
+            libc::flistxattr(fd, std::ptr::null_mut(), 0) as i64,
+        );
+        close(fd);
+    }
 }
 
 /// All of it.

@@ -224,9 +224,9 @@ macro_rules! for_each_syscall {
             170 sethostname(name: in, len: int) full "";
             186 gettid() full "";
             187 readahead(fd: fd, offset: n, count: n) full "";
-            188 setxattr(path: path, name: path, value: in, size: n, flags: hex) partial "answers EOPNOTSUPP";
-            189 lsetxattr(path: path, name: path, value: in, size: n, flags: hex) partial "answers EOPNOTSUPP";
-            190 fsetxattr(fd: fd, name: path, value: in, size: n, flags: hex) partial "answers EOPNOTSUPP";
+            188 setxattr(path: path, name: path, value: in, size: n, flags: hex) full "";
+            189 lsetxattr(path: path, name: path, value: in, size: n, flags: hex) full "";
+            190 fsetxattr(fd: fd, name: path, value: in, size: n, flags: hex) full "";
             191 getxattr(path: path, name: path, value: out, size: n) full "";
             192 lgetxattr(path: path, name: path, value: out, size: n) full "";
             193 fgetxattr(fd: fd, name: path, value: out, size: n) full "";

@@ -1,5 +1,7 @@
 //! Operations on attributes: stat, access, chmod, chown, utimens, truncate, statfs.
 
+use alloc::vec::Vec;
+
 use linux_raw_sys::general as linux;
 
 use crate::cred::{self, Cred};
@@ -69,8 +71,11 @@ impl Vfs {
     /// `fchmod`.
     pub fn fchmod(&self, fd: i32, mode: u32) -> Result<()> {
         let file = self.usable(fd)?;
-        file.node()
-            .map_or(Ok(()), |node| self.chmod_node(&node, mode))
+        if let Some(node) = file.node() {
+            return self.chmod_node(&node, mode);
+        }
+        file.object().set_mode(mode & 0o7777);
+        Ok(())
     }
 
     fn chmod_node(&self, node: &Node, mode: u32) -> Result<()> {
@@ -262,6 +267,60 @@ impl Vfs {
         } else {
             Ok(())
         }
+    }
+
+    /// Reads an extended attribute of `node` (`getxattr`).
+    pub fn get_xattr(&self, node: &Node, name: &[u8]) -> Result<Vec<u8>> {
+        self.permit_xattr(node, name, cred::READ)?;
+        node.get_xattr(name)
+    }
+
+    /// Sets one (`setxattr`; `XATTR_CREATE`, `XATTR_REPLACE` in `flags`).
+    pub fn set_xattr(&self, node: &Node, name: &[u8], value: &[u8], flags: u32) -> Result<()> {
+        self.check_writable_mount(node)?;
+        self.permit_xattr(node, name, cred::WRITE)?;
+        node.set_xattr(name, value, flags)?;
+        self.watchers.tell(node, linux::IN_ATTRIB);
+        Ok(())
+    }
+
+    /// Names of the extended attributes of `node`, each ended by NUL (`listxattr`).
+    pub fn list_xattr(&self, node: &Node) -> Vec<u8> {
+        node.list_xattr(self.cred.borrow().is_root())
+    }
+
+    /// Removes one (`removexattr`).
+    pub fn remove_xattr(&self, node: &Node, name: &[u8]) -> Result<()> {
+        self.check_writable_mount(node)?;
+        self.permit_xattr(node, name, cred::WRITE)?;
+        node.remove_xattr(name)?;
+        self.watchers.tell(node, linux::IN_ATTRIB);
+        Ok(())
+    }
+
+    /// Who may read or write an extended attribute, by the class of its name (xattr_permission() and cap_inode_setxattr() of Linux).
+    fn permit_xattr(&self, node: &Node, name: &[u8], want: u32) -> Result<()> {
+        let write = want == cred::WRITE;
+        let root = self.cred.borrow().is_root();
+        let refused = if write { Errno::EPERM } else { Errno::ENODATA };
+        if name.starts_with(b"trusted.") {
+            return if root { Ok(()) } else { Err(refused) };
+        }
+        if name.starts_with(b"security.") {
+            return if root || !write { Ok(()) } else { Err(refused) };
+        }
+        if name.starts_with(b"user.") {
+            let meta = node.metadata();
+            let directory = node.kind() == FileType::Directory;
+            if !directory && node.kind() != FileType::Regular {
+                return Err(refused);
+            }
+            let sticky = directory && meta.mode & linux::S_ISVTX != 0;
+            if sticky && write && !self.cred.borrow().owns(&meta) {
+                return Err(refused);
+            }
+        }
+        self.permit(&**node, want)
     }
 
     /// Where extended attributes of a path are asked; what has no inode has none.

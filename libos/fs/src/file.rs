@@ -41,6 +41,8 @@ pub trait FileLike: Any {
     fn node(&self) -> Option<Node> {
         None
     }
+    /// `fchmod` of an object without an inode of its own: the permission bits (`0o7777`) that [`Self::metadata`] shows from now on.
+    fn set_mode(&self, _mode: u32) {}
     /// How `lseek` behaves.
     fn seek_kind(&self) -> Seek {
         Seek::No

@@ -362,7 +362,8 @@ pub trait Inode: Any {
     fn add_seals(&self, _seals: u32) -> Result<()> {
         Err(Errno::EINVAL)
     }
-    /// Reads an extended attribute.
+    /// Reads an extended attribute: `ENODATA` when there is none, `EOPNOTSUPP` for an unknown class of names. [`crate::vfs::Vfs`] checks
+    /// who may.
     fn get_xattr(&self, _name: &[u8]) -> Result<Vec<u8>> {
         Err(Errno::EOPNOTSUPP)
     }
@@ -370,9 +371,9 @@ pub trait Inode: Any {
     fn set_xattr(&self, _name: &[u8], _value: &[u8], _flags: u32) -> Result<()> {
         Err(Errno::EOPNOTSUPP)
     }
-    /// Names of the extended attributes, each ended by NUL.
-    fn list_xattr(&self) -> Result<Vec<u8>> {
-        Ok(Vec::new())
+    /// Names of the extended attributes, each ended by NUL; with `trusted`, those too that only root sees.
+    fn list_xattr(&self, _trusted: bool) -> Vec<u8> {
+        Vec::new()
     }
     /// Removes an extended attribute.
     fn remove_xattr(&self, _name: &[u8]) -> Result<()> {

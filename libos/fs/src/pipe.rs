@@ -35,6 +35,8 @@ pub struct Fifo {
     queue: WaitQueue,
     ino: u64,
     born: Time,
+    /// Permissions of a pipe without a name.
+    mode: Cell<u32>,
     me: Weak<Fifo>,
 }
 
@@ -75,6 +77,7 @@ impl Fifo {
             queue: WaitQueue::new(),
             ino: anon::next_ino(),
             born: system.now(),
+            mode: Cell::new(0o600),
             me: me.clone(),
         })
     }
@@ -221,10 +224,14 @@ impl FileLike for PipeEnd {
             None => anon::metadata(
                 anon::PIPE_DEV,
                 self.fifo.ino,
-                FileType::Fifo.mode() | 0o600,
+                FileType::Fifo.mode() | self.fifo.mode.get(),
                 self.fifo.born,
             ),
         }
+    }
+
+    fn set_mode(&self, mode: u32) {
+        self.fifo.mode.set(mode);
     }
 
     fn label(&self) -> Vec<u8> {

@@ -278,3 +278,42 @@ fn small_files_of_etc_are_made_only_when_missing() {
     assert_eq!(vfs.stat(AT_FDCWD, b"/tmp", 0).unwrap().mode, 0o041_777);
     put(&vfs, "/etc/hostname", b"changed\n");
 }
+
+#[test]
+fn extended_attributes_belong_to_those_who_may() {
+    let vfs = vfs();
+    put(&vfs, "/f", b"");
+    let file = vfs.xattr_node(AT_FDCWD, b"/f", 0).unwrap();
+    for name in ["user.a", "trusted.a", "security.a"] {
+        vfs.set_xattr(&file, name.as_bytes(), b"value", 0).unwrap();
+    }
+    assert_eq!(vfs.list_xattr(&file), b"security.a\0trusted.a\0user.a\0");
+    vfs.cred.borrow_mut().uid = 7;
+    let set = |name: &[u8]| vfs.set_xattr(&file, name, b"other", 0);
+    assert_eq!(set(b"user.a"), Err(Errno::EACCES));
+    assert_eq!(set(b"trusted.a"), Err(Errno::EPERM));
+    assert_eq!(set(b"security.a"), Err(Errno::EPERM));
+    assert_eq!(vfs.get_xattr(&file, b"user.a").unwrap(), b"value");
+    assert_eq!(vfs.get_xattr(&file, b"security.a").unwrap(), b"value");
+    assert_eq!(vfs.get_xattr(&file, b"trusted.a"), Err(Errno::ENODATA));
+    assert_eq!(vfs.list_xattr(&file), b"security.a\0user.a\0");
+}
+
+#[test]
+fn extended_attributes_cannot_take_all_memory() {
+    let (vfs, _) = vfs_with(Packed::default(), 1000);
+    let fill = || {
+        put(&vfs, "/f", b"");
+        let file = vfs.xattr_node(AT_FDCWD, b"/f", 0).unwrap();
+        let large = vec![0; 60_000];
+        let set = |i: i32| vfs.set_xattr(&file, format!("user.{i}").as_bytes(), &large, 0);
+        let count = (0..).find(|&i| set(i).is_err()).unwrap();
+        assert_eq!(set(count), Err(Errno::ENOSPC));
+        assert_eq!(set(0), Ok(()), "replaced");
+        count
+    };
+    let count = fill();
+    assert!((1..1000).contains(&count), "{count}");
+    vfs.unlink(AT_FDCWD, b"/f", 0).unwrap();
+    assert_eq!(fill(), count, "what a file had is given back");
+}

@@ -6,6 +6,7 @@ use core::cell::{Cell, RefCell};
 use super::TmpFs;
 use super::data::FileData;
 use super::dir::Dir;
+use super::extended::Extended;
 use super::node::{Attr, Body, TmpNode, packed_ino};
 use crate::inode::{FileType, NewNode};
 use crate::memfd::Seals;
@@ -62,6 +63,7 @@ impl TmpNode {
             place,
             body,
             seals,
+            extended: Extended::default(),
             linkable: Cell::new(false),
         })
     }

@@ -8,6 +8,7 @@
 
 pub mod data;
 mod dir;
+mod extended;
 mod make;
 mod moves;
 pub mod node;
@@ -20,6 +21,7 @@ use core::cell::{Cell, RefCell};
 use crate::inode::{NewNode, Node, StatFs};
 use crate::packed::Packed;
 use crate::system::{PAGE, System, Time};
+use extended::Room;
 use node::TmpNode;
 use space::Space;
 
@@ -38,6 +40,7 @@ pub struct TmpFs {
     space: Rc<Space>,
     next_ino: Cell<u64>,
     nodes: Cell<u64>,
+    attributes: Room,
     fill: RefCell<Option<Fill>>,
     packed: Packed,
 }
@@ -75,6 +78,7 @@ impl TmpFs {
             space,
             next_ino,
             nodes,
+            attributes: Room::default(),
             fill: RefCell::new(fill),
             packed,
         });
@@ -105,7 +109,7 @@ impl TmpFs {
 
     /// As many objects as pages, as Linux's tmpfs has it: `ENOSPC` beyond.
     fn check_inodes(&self) -> crate::Result<()> {
-        if self.nodes.get() < self.inode_limit() {
+        if self.free_inodes() > 0 {
             Ok(())
         } else {
             Err(crate::Errno::ENOSPC)
@@ -116,15 +120,18 @@ impl TmpFs {
         self.space.limit() + u64::from(self.packed.count())
     }
 
+    fn free_inodes(&self) -> u64 {
+        self.inode_limit().saturating_sub(self.nodes.get())
+    }
+
     fn statfs(&self) -> StatFs {
-        let files = self.inode_limit();
         StatFs {
             magic: TMPFS_MAGIC,
             block_size: PAGE as u64,
             blocks: self.space.limit(),
             free: self.space.free_pages(),
-            files,
-            files_free: files.saturating_sub(self.nodes.get()),
+            files: self.inode_limit(),
+            files_free: self.free_inodes(),
         }
     }
 }

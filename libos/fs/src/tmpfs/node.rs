@@ -9,6 +9,7 @@ use core::cell::{Cell, RefCell};
 use super::TmpFs;
 use super::data::FileData;
 use super::dir::{Dir, Found};
+use super::extended::Extended;
 use crate::file::FileLike;
 use crate::inode::{
     Allocate, DirEntry, Extent, FileType, Inode, Link, Mapping, Metadata, Name, NewNode, Node,
@@ -36,6 +37,7 @@ pub struct TmpNode {
     pub(super) place: RefCell<Option<(Weak<TmpNode>, Name)>>,
     pub(super) body: Body,
     pub(super) seals: Seals,
+    pub(super) extended: Extended,
     /// Made without a name, and may be given one.
     pub(super) linkable: Cell<bool>,
 }
@@ -195,6 +197,7 @@ pub(super) fn packed_ino(index: u32) -> u64 {
 impl Drop for TmpNode {
     fn drop(&mut self) {
         self.fs.nodes.set(self.fs.nodes.get().saturating_sub(1));
+        self.extended.end(&self.fs.attributes);
     }
 }
 
@@ -498,23 +501,23 @@ impl Inode for TmpNode {
     }
 
     fn get_xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
-        Err(if supported_xattr(name) {
-            Errno::ENODATA
-        } else {
-            Errno::EOPNOTSUPP
-        })
+        self.extended.get(name)
+    }
+
+    fn set_xattr(&self, name: &[u8], value: &[u8], flags: u32) -> Result<()> {
+        let (room, free) = (&self.fs.attributes, self.fs.free_inodes());
+        self.extended.set(name, value, flags, room, free)?;
+        self.touch_attr();
+        Ok(())
+    }
+
+    fn list_xattr(&self, trusted: bool) -> Vec<u8> {
+        self.extended.list(trusted)
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<()> {
-        Err(if supported_xattr(name) {
-            Errno::ENODATA
-        } else {
-            Errno::EOPNOTSUPP
-        })
+        self.extended.remove(name, &self.fs.attributes)?;
+        self.touch_attr();
+        Ok(())
     }
-}
-
-/// The classes that Linux's tmpfs knows; none is ever stored here, so reading one finds no data.
-fn supported_xattr(name: &[u8]) -> bool {
-    name.starts_with(b"trusted.") || name.starts_with(b"security.")
 }

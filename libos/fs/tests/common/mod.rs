@@ -175,10 +175,15 @@ pub fn packed(records: &[Record<'_>]) -> Packed {
 
 /// A view of a tree over packed files.
 pub fn vfs_over(packed: Packed) -> (Rc<Vfs>, Rc<Machine>) {
+    vfs_with(packed, 1 << 20)
+}
+
+/// As [`vfs_over`], with room for `pages` pages of file data.
+pub fn vfs_with(packed: Packed, pages: u64) -> (Rc<Vfs>, Rc<Machine>) {
     let machine = Rc::new(Machine::default());
     let plan = Plan {
         packed,
-        pages: 1 << 20,
+        pages,
         hostname: b"box".to_vec(),
         zone: b"CET-1CEST,M3.5.0,M10.5.0/3".to_vec(),
     };

@@ -43,6 +43,8 @@ pub struct SocketFile {
     events: Rc<Events>,
     ino: u64,
     born: Time,
+    /// Permissions; a name in the file system gets them, less the umask.
+    pub mode: Cell<u32>,
     /// SO_RCVTIMEO, nanoseconds.
     pub receive_timeout: Cell<Option<u64>>,
     /// SO_SNDTIMEO, nanoseconds.
@@ -71,6 +73,7 @@ impl SocketFile {
             events,
             ino,
             born: Time::from_ns(time::realtime()),
+            mode: Cell::new(0o777),
             receive_timeout: Cell::default(),
             send_timeout: Cell::default(),
             timestamp_ns: Cell::default(),
@@ -217,9 +220,13 @@ impl FileLike for SocketFile {
         anon::metadata(
             SOCKET_DEV,
             self.ino,
-            FileType::Socket.mode() | 0o777,
+            FileType::Socket.mode() | self.mode.get(),
             self.born,
         )
+    }
+
+    fn set_mode(&self, mode: u32) {
+        self.mode.set(mode);
     }
 
     fn label(&self) -> Vec<u8> {

@@ -381,7 +381,7 @@ fn give(value: &[u8], out: u64, size: u64) -> Result<u64> {
 }
 
 fn read_attribute(node: &Node, name: u64, out: u64, size: u64) -> Result<u64> {
-    give(&node.get_xattr(&xattr_name(name)?)?, out, size)
+    give(&vfs().get_xattr(node, &xattr_name(name)?)?, out, size)
 }
 
 fn write_attribute(node: &Node, name: u64, value: u64, size: u64, flags: u64) -> Result<u64> {
@@ -392,8 +392,17 @@ fn write_attribute(node: &Node, name: u64, value: u64, size: u64, flags: u64) ->
     if size > 65536 {
         return Err(Errno::E2BIG);
     }
-    node.set_xattr(&name, user::slice(value, size)?, flags as u32)
+    vfs()
+        .set_xattr(node, &name, user::slice(value, size)?, flags as u32)
         .map(|()| 0)
+}
+
+fn list_attributes(node: &Node, list: u64, size: u64) -> Result<u64> {
+    give(&vfs().list_xattr(node), list, size)
+}
+
+fn remove_attribute(node: &Node, name: u64) -> Result<u64> {
+    vfs().remove_xattr(node, &xattr_name(name)?).map(|()| 0)
 }
 
 /// Reads an extended attribute.
@@ -428,34 +437,30 @@ pub fn fsetxattr(fd: u64, name: u64, value: u64, size: u64, flags: u64) -> Resul
 
 /// Lists extended attributes.
 pub fn listxattr(path: u64, list: u64, size: u64) -> Result<u64> {
-    give(&by_path(path, 0)?.list_xattr()?, list, size)
+    list_attributes(&by_path(path, 0)?, list, size)
 }
 
 /// Lists extended attributes of a link itself.
 pub fn llistxattr(path: u64, list: u64, size: u64) -> Result<u64> {
-    give(&by_path(path, NO_FOLLOW)?.list_xattr()?, list, size)
+    list_attributes(&by_path(path, NO_FOLLOW)?, list, size)
 }
 
 /// Lists extended attributes of an open file.
 pub fn flistxattr(fd: u64, list: u64, size: u64) -> Result<u64> {
-    give(&by_fd(fd)?.list_xattr()?, list, size)
+    list_attributes(&by_fd(fd)?, list, size)
 }
 
 /// Removes an extended attribute.
 pub fn removexattr(path: u64, name: u64) -> Result<u64> {
-    by_path(path, 0)?
-        .remove_xattr(&xattr_name(name)?)
-        .map(|()| 0)
+    remove_attribute(&by_path(path, 0)?, name)
 }
 
 /// Removes an extended attribute of a link itself.
 pub fn lremovexattr(path: u64, name: u64) -> Result<u64> {
-    by_path(path, NO_FOLLOW)?
-        .remove_xattr(&xattr_name(name)?)
-        .map(|()| 0)
+    remove_attribute(&by_path(path, NO_FOLLOW)?, name)
 }
 
 /// Removes an extended attribute of an open file.
 pub fn fremovexattr(fd: u64, name: u64) -> Result<u64> {
-    by_fd(fd)?.remove_xattr(&xattr_name(name)?).map(|()| 0)
+    remove_attribute(&by_fd(fd)?, name)
 }

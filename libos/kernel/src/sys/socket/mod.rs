@@ -104,7 +104,7 @@ pub fn socketpair(domain: u64, kind: u64, protocol: u64, out: u64) -> Result<u64
 }
 
 /// Gives a Unix socket a name in the file system.
-fn bind_path(socket: &Rc<UnixSocket>, path: &[u8]) -> Result<()> {
+fn bind_path(socket: &Rc<UnixSocket>, path: &[u8], mode: u32) -> Result<()> {
     let vfs = vfs();
     if socket.is_bound() {
         let taken = vfs.find(AT_FDCWD, path, linux::AT_SYMLINK_NOFOLLOW).is_ok();
@@ -114,7 +114,7 @@ fn bind_path(socket: &Rc<UnixSocket>, path: &[u8]) -> Result<()> {
             Errno::EINVAL
         });
     }
-    vfs.mknod(AT_FDCWD, path, linux::S_IFSOCK | 0o777, 0)
+    vfs.mknod(AT_FDCWD, path, linux::S_IFSOCK | mode, 0)
         .map_err(|error| {
             if error == Errno::EEXIST {
                 Errno::EADDRINUSE
@@ -132,8 +132,11 @@ fn bind_path(socket: &Rc<UnixSocket>, path: &[u8]) -> Result<()> {
 pub fn bind(fd: u64, addr: u64, len: u64) -> Result<u64> {
     let handle = Handle::of(fd)?;
     let address = address::read(addr, len)?;
-    match (&handle.socket()?.socket, &address) {
-        (Socket::Unix(socket), Address::Unix(UnixName::Path(path))) => bind_path(socket, path)?,
+    let file = handle.socket()?;
+    match (&file.socket, &address) {
+        (Socket::Unix(socket), Address::Unix(UnixName::Path(path))) => {
+            bind_path(socket, path, file.mode.get())?;
+        }
         (Socket::Unix(socket), Address::Unix(name)) => answer(socket.bind(name.clone()))?,
         (Socket::Unix(_), _) => return Err(Errno::EINVAL),
         (Socket::Inet(socket), address) => answer(socket.bind(address))?,
