@@ -13,6 +13,9 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 /// Most pieces of guest memory in one system call (the kernel's own limit).
 const PIECES: usize = 1024;
 
+/// `f_type` of ramfs, in which an initial RAM disk's files are (linux/magic.h).
+const RAMFS_MAGIC: libc::c_long = 0x8584_58f6;
+
 /// Why a disk cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
@@ -45,6 +48,18 @@ pub struct Disk {
     file: File,
     len: u64,
     device: bool,
+    now: Now,
+}
+
+/// How to find out whether a read would wait for the medium.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Now {
+    /// The kernel says (RWF_NOWAIT).
+    Asked,
+    /// A file in memory: it would not.
+    Memory,
+    /// There is no way.
+    Unknown,
 }
 
 impl Disk {
@@ -72,6 +87,7 @@ impl Disk {
             return Err(DiskError::Empty(name));
         }
         Ok(Self {
+            now: now(&file).map_err(fail)?,
             file,
             len,
             device: kind.is_block_device(),
@@ -95,11 +111,30 @@ impl Disk {
         pieces: &[(GuestAddress, usize)],
         offset: u64,
     ) -> io::Result<()> {
-        self.transfer(mem, pieces, offset, |fd, pieces, at| {
-            // SAFETY: the pieces point into guest RAM, which stays mapped as long as the process lives and is only ever
-            // accessed as bytes that somebody else may change.
-            unsafe { libc::preadv(fd, pieces.as_ptr(), pieces.len() as libc::c_int, at) }
+        self.transfer(mem, pieces, offset, |file, pieces, at| {
+            read_vector(file, pieces, at, 0)
         })
+    }
+
+    /// As [`Self::read`], unless that would wait for the medium. `false`: it would, or nobody knows; some pieces may have been filled.
+    pub fn read_now(
+        &self,
+        mem: &GuestMemoryMmap,
+        pieces: &[(GuestAddress, usize)],
+        offset: u64,
+    ) -> io::Result<bool> {
+        let flags = match self.now {
+            Now::Unknown => return Ok(false),
+            Now::Memory => return self.read(mem, pieces, offset).map(|()| true),
+            Now::Asked => libc::RWF_NOWAIT,
+        };
+        let vector = host_pieces(mem, pieces)?;
+        if vector.len() > PIECES {
+            return Ok(false);
+        }
+        let wanted: usize = vector.iter().map(|piece| piece.iov_len).sum();
+        // A short read and every error are left to a read that waits.
+        Ok(read_vector(&self.file, &vector, offset, flags) == wanted as isize)
     }
 
     /// Writes `pieces` of guest memory from `offset` on.
@@ -109,9 +144,10 @@ impl Disk {
         pieces: &[(GuestAddress, usize)],
         offset: u64,
     ) -> io::Result<()> {
-        self.transfer(mem, pieces, offset, |fd, pieces, at| {
-            // SAFETY: as in `read`; the kernel only reads from them.
-            unsafe { libc::pwritev(fd, pieces.as_ptr(), pieces.len() as libc::c_int, at) }
+        self.transfer(mem, pieces, offset, |file, pieces, at| {
+            let (fd, count) = (file.as_raw_fd(), pieces.len() as libc::c_int);
+            // SAFETY: the pieces point into guest RAM, which stays mapped as long as the process lives; the kernel only reads from them.
+            unsafe { libc::pwritev(fd, pieces.as_ptr(), count, at as libc::off_t) }
         })
     }
 
@@ -120,13 +156,13 @@ impl Disk {
         mem: &GuestMemoryMmap,
         pieces: &[(GuestAddress, usize)],
         offset: u64,
-        call: impl Fn(i32, &[libc::iovec], libc::off_t) -> isize,
+        call: impl Fn(&File, &[libc::iovec], u64) -> isize,
     ) -> io::Result<()> {
         let mut vector = host_pieces(mem, pieces)?;
         let (mut at, mut rest) = (offset, &mut vector[..]);
         while !rest.is_empty() {
             let end = rest.len().min(PIECES);
-            let moved = call(self.file.as_raw_fd(), &rest[..end], at as libc::off_t);
+            let moved = call(&self.file, &rest[..end], at);
             match usize::try_from(moved) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(moved) => {
@@ -212,6 +248,38 @@ impl Disk {
             }
         }
     }
+}
+
+/// preadv2(2) into guest RAM: the bytes read, or -1 and `errno`.
+fn read_vector(file: &File, pieces: &[libc::iovec], at: u64, flags: i32) -> isize {
+    let (fd, count, at) = (file.as_raw_fd(), pieces.len() as i32, at as libc::off_t);
+    // SAFETY: the pieces point into guest RAM, which stays mapped as long as the process lives and is only ever
+    // accessed as bytes that somebody else may change.
+    unsafe { libc::preadv2(fd, pieces.as_ptr(), count, at, flags) }
+}
+
+fn now(file: &File) -> io::Result<Now> {
+    let mut byte = 0u8;
+    let piece = libc::iovec {
+        iov_base: (&raw mut byte).cast(),
+        iov_len: 1,
+    };
+    let fd = file.as_raw_fd();
+    // SAFETY: one byte of this frame.
+    let read = unsafe { libc::preadv2(fd, &raw const piece, 1, 0, libc::RWF_NOWAIT) };
+    if read >= 0 || io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock {
+        return Ok(Now::Asked);
+    }
+    let mut info = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: fstatfs fills the structure or fails.
+    if unsafe { libc::fstatfs(fd, info.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was filled.
+    Ok(match unsafe { info.assume_init() }.f_type {
+        libc::TMPFS_MAGIC | RAMFS_MAGIC => Now::Memory,
+        _ => Now::Unknown,
+    })
 }
 
 /// Where pieces of guest memory lie in this process.
@@ -313,6 +381,29 @@ mod tests {
         assert!(std::fs::read(&path).unwrap()[..512].iter().all(|&b| b == 0));
         assert!(disk.read(&mem, &[(GuestAddress(8000), 400)], 0).is_err());
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_is_at_hand_is_read_without_waiting() {
+        for path in [path("now"), "/dev/shm/unik-disk-now".into()] {
+            let _ = std::fs::remove_file(&path);
+            if std::fs::write(&path, vec![9; 8192]).is_err() {
+                continue; // no tmpfs there
+            }
+            let disk = Disk::open(&path, true).unwrap();
+            assert_ne!(disk.now, Now::Unknown, "{path:?}");
+            let mem = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 8192)]).unwrap();
+            let pieces = [(GuestAddress(100), 1000), (GuestAddress(4000), 24)];
+            // What was just written is in the page cache, unless memory is so short that it is gone.
+            if disk.read_now(&mem, &pieces, 512).unwrap() {
+                let mut bytes = [0; 1000];
+                mem.read_slice(&mut bytes, GuestAddress(100)).unwrap();
+                assert_eq!(bytes, [9; 1000]);
+            }
+            let beyond = disk.read_now(&mem, &pieces, 8000);
+            assert!(!beyond.is_ok_and(|done| done), "{path:?}");
+            std::fs::remove_file(path).unwrap();
+        }
     }
 
     /// A guest that wrote another format's header into its raw disk got its host's files through it (GHSA-jmr4-g2hv-mjj6).

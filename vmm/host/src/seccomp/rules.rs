@@ -163,6 +163,7 @@ const FILES: &[Call] = &[
     Any(SYS_pread64),
     Any(SYS_pwrite64),
     Any(SYS_preadv),
+    Any(SYS_preadv2),
     Any(SYS_pwritev),
     Any(SYS_lseek),
     Any(SYS_fstat),

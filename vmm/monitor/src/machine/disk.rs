@@ -1,8 +1,9 @@
 //! Disks in their places: a small crew of threads takes requests from the device and carries them out, several at a time.
 //!
-//! One of the crew waits for the doorbell; as soon as it has a request, the next takes its place. A driver that resets the device
-//! waits until nothing is in hand any more: its memory is its own again then.
+//! One of the crew has the turn: it waits for the doorbell, and carries out by itself what does not wait for the medium. With a request that
+//! may, it passes the turn on. A driver that resets the device waits until nothing is in hand any more: its memory is its own again then.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,9 @@ use crate::error::Error;
 /// Threads of a disk.
 const CREW: usize = 4;
 
+/// Most requests taken at once: those that do not wait for the medium are answered together.
+const BATCH: usize = 16;
+
 /// The block size that guests are told.
 const BLOCK: u32 = 4096;
 
@@ -30,8 +34,8 @@ pub struct DiskWindow {
     slot: Slot<Block>,
     bell: Bell,
     disk: Disk,
-    /// Held by whoever waits for the next request.
-    turn: Mutex<()>,
+    /// Held by whoever waits for requests: those that were found to take long, for the next of the crew.
+    turn: Mutex<VecDeque<Request>>,
     in_hand: Mutex<usize>,
     less: Condvar,
     failed: AtomicBool,
@@ -60,35 +64,74 @@ impl DiskWindow {
             .unwrap_or_else(PoisonError::into_inner);
     }
 
-    /// Waits for the next request; `None` when the doorbell is broken.
-    fn next(&self) -> Option<Request> {
-        let _turn = lock(&self.turn);
+    /// The next request that may take long; what does not is carried out meanwhile. `None` when the doorbell is broken.
+    fn next(&self, mem: &GuestMemoryMmap) -> Option<Request> {
+        let mut long = lock(&self.turn);
         loop {
-            self.bell.clear();
-            // Counted before anybody can see the device without it.
-            *lock(&self.in_hand) += 1;
-            if let Some(request) = self.slot.with(|device, mem| device.next_request(mem)) {
+            if let Some(request) = long.pop_front() {
                 return Some(request);
             }
-            self.put_down();
-            poll::wait(&mut [Watch::readable(self.bell.event())], None).ok()?;
+            let requests = self.take();
+            if requests.is_empty() {
+                poll::wait(&mut [Watch::readable(self.bell.event())], None).ok()?;
+                self.bell.clear();
+            }
+            let mut done = Vec::new();
+            for request in requests {
+                match self.carry_out_now(&request, mem) {
+                    Ok(false) => long.push_back(request),
+                    result => done.push((request, result.map(|_| ()))),
+                }
+            }
+            self.complete(done);
         }
     }
 
-    fn put_down(&self) {
-        *lock(&self.in_hand) -= 1;
-        self.less.notify_all();
+    fn take(&self) -> Vec<Request> {
+        self.slot.with(|device, mem| {
+            let next = std::iter::from_fn(|| device.next_request(mem));
+            let requests: Vec<_> = next.take(BATCH).collect();
+            // Counted before anybody can see the device without them.
+            *lock(&self.in_hand) += requests.len();
+            requests
+        })
     }
 
     fn serve(&self, mem: &GuestMemoryMmap) {
-        while let Some(request) = self.next() {
-            let outcome = match self.carry_out(&request, mem) {
-                Ok(()) => Outcome::Done,
-                Err(error) => self.complain(&error),
-            };
-            self.slot
-                .with(|device, mem| device.complete(mem, request, outcome));
-            self.put_down();
+        while let Some(request) = self.next(mem) {
+            let result = self.carry_out(&request, mem);
+            self.complete(vec![(request, result)]);
+        }
+    }
+
+    /// Tells the guest what became of requests, with one interrupt for all.
+    fn complete(&self, done: Vec<(Request, io::Result<()>)>) {
+        if done.is_empty() {
+            return;
+        }
+        let count = done.len();
+        let outcomes = done.into_iter().map(|(request, result)| {
+            let failed = |error| self.complain(&error);
+            (request, result.map_or_else(failed, |()| Outcome::Done))
+        });
+        let outcomes: Vec<_> = outcomes.collect();
+        self.slot.with(|device, mem| {
+            for (request, outcome) in outcomes {
+                device.complete(mem, request, outcome);
+            }
+        });
+        *lock(&self.in_hand) -= count;
+        self.less.notify_all();
+    }
+
+    /// Carries `request` out unless that may take long; `false`: it may.
+    fn carry_out_now(&self, request: &Request, mem: &GuestMemoryMmap) -> io::Result<bool> {
+        match &request.operation {
+            Operation::Read(offset) => {
+                let pieces: Vec<_> = request.buffers().collect();
+                self.disk.read_now(mem, &pieces, *offset)
+            }
+            _ => Ok(false),
         }
     }
 
@@ -152,7 +195,7 @@ pub fn attach(
         ),
         bell,
         disk,
-        turn: Mutex::new(()),
+        turn: Mutex::default(),
         in_hand: Mutex::new(0),
         less: Condvar::new(),
         failed: AtomicBool::new(false),
