@@ -115,6 +115,9 @@ fn one(tools: &Tools, sources: &HashMap<String, PathBuf>, suite: &Suite) -> Resu
     test.arg("--target-dir")
         .arg(tools.scratch.join("suites-target"))
         .current_dir(&folder)
+        // Less to build and to link; backtraces stay.
+        .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
+        .env("CARGO_INCREMENTAL", "0")
         .arg("--");
     suite
         .skip
