@@ -1,7 +1,6 @@
 //! Extended attributes of tmpfs objects (`xattr(7)`), as Linux's tmpfs has them since 6.6: `user.`, `trusted.` and `security.`.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
@@ -21,9 +20,14 @@ pub(super) struct Room(Cell<u64>);
 
 type Bytes = Box<[u8]>;
 
-/// The attributes of one object, by name.
+/// The attributes of one object: names and values, in the order of the names.
 #[derive(Debug, Default)]
-pub(super) struct Extended(RefCell<BTreeMap<Bytes, Bytes>>);
+pub(super) struct Extended(RefCell<Vec<(Bytes, Bytes)>>);
+
+/// Where an attribute is, or where it would go.
+fn find(all: &[(Bytes, Bytes)], name: &[u8]) -> core::result::Result<usize, usize> {
+    all.binary_search_by(|(other, _)| (**other).cmp(name))
+}
 
 fn cost(name: &[u8], value: &[u8]) -> u64 {
     ENTRY + (name.len() + value.len()) as u64
@@ -42,8 +46,9 @@ fn check(name: &[u8]) -> Result<()> {
 impl Extended {
     pub(super) fn get(&self, name: &[u8]) -> Result<Vec<u8>> {
         check(name)?;
-        let value = self.0.borrow().get(name).map(|value| value.to_vec());
-        value.ok_or(Errno::ENODATA)
+        let all = self.0.borrow();
+        let place = find(&all, name).map_err(|_| Errno::ENODATA)?;
+        Ok(all[place].1.to_vec())
     }
 
     /// Sets one. `ENOSPC`: all attributes of the file system would count for more than the `free_inodes` objects it still has room for.
@@ -57,28 +62,31 @@ impl Extended {
     ) -> Result<()> {
         check(name)?;
         let mut all = self.0.borrow_mut();
-        let old = all.get(name);
-        if flags & XATTR_CREATE != 0 && old.is_some() {
+        let place = find(&all, name);
+        if flags & XATTR_CREATE != 0 && place.is_ok() {
             return Err(Errno::EEXIST);
         }
-        if flags & XATTR_REPLACE != 0 && old.is_none() {
+        if flags & XATTR_REPLACE != 0 && place.is_err() {
             return Err(Errno::ENODATA);
         }
-        let taken = room.0.get() - old.map_or(0, |old| cost(name, old)) + cost(name, value);
+        let old = place.map_or(0, |at| cost(name, &all[at].1));
+        let taken = room.0.get() - old + cost(name, value);
         if taken > free_inodes.saturating_mul(INODE) {
             return Err(Errno::ENOSPC);
         }
         room.0.set(taken);
-        all.insert(name.into(), value.into());
+        match place {
+            Ok(at) => all[at].1 = value.into(),
+            Err(at) => all.insert(at, (name.into(), value.into())),
+        }
         Ok(())
     }
 
     /// Names, each ended by NUL; those of `trusted.` only for who may read them.
     pub(super) fn list(&self, trusted: bool) -> Vec<u8> {
         let all = self.0.borrow();
-        let shown = all
-            .keys()
-            .filter(|name| trusted || !name.starts_with(b"trusted."));
+        let names = all.iter().map(|(name, _)| name);
+        let shown = names.filter(|name| trusted || !name.starts_with(b"trusted."));
         shown
             .flat_map(|name| name.iter().copied().chain([0]))
             .collect()
@@ -86,8 +94,9 @@ impl Extended {
 
     pub(super) fn remove(&self, name: &[u8], room: &Room) -> Result<()> {
         check(name)?;
-        let old = self.0.borrow_mut().remove(name).ok_or(Errno::ENODATA)?;
-        room.0.set(room.0.get() - cost(name, &old));
+        let mut all = self.0.borrow_mut();
+        let place = find(&all, name).map_err(|_| Errno::ENODATA)?;
+        room.0.set(room.0.get() - cost(name, &all.remove(place).1));
         Ok(())
     }
 
