@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::panic::catch_unwind;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, compiler_fence};
 use std::sync::{Arc, Barrier, Condvar, Mutex, Once, OnceLock, RwLock, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -22,6 +22,7 @@ fn main() {
     panics_are_contained();
     parking();
     many_short_threads();
+    one_sided_barriers();
     println!("done");
 }
 
@@ -162,4 +163,46 @@ fn many_short_threads() {
         .map(|i| thread::spawn(move || i).join().unwrap())
         .sum();
     println!("short threads {sum}");
+}
+
+fn membarrier(command: i32, flags: u32) -> Result<i64, i32> {
+    // SAFETY: the call takes numbers only.
+    match unsafe { libc::syscall(libc::SYS_membarrier, command, flags, 0) } {
+        -1 => Err(std::io::Error::last_os_error().raw_os_error().unwrap()),
+        done => Ok(done),
+    }
+}
+
+/// One thread stores and looks without a fence, the other lets the kernel fence both (`membarrier(2)`): at least one sees the other's store.
+fn one_sided_barriers() {
+    const ROUNDS: usize = 500;
+    const PRIVATE: i32 = libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED;
+    println!("unregistered {:?}", membarrier(PRIVATE, 0));
+    let register = libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED;
+    println!("registered {:?}", membarrier(register, 0));
+    println!("flags {:?}", membarrier(PRIVATE, 2));
+    println!("unknown {:?}", membarrier(1 << 20, 0));
+    let cells: Vec<_> = (0..ROUNDS)
+        .map(|_| [const { AtomicUsize::new(0) }; 2])
+        .collect();
+    let arrived = AtomicUsize::new(0);
+    let missed = |mine: usize, fence: fn()| {
+        let look = |(number, round): (usize, &[AtomicUsize; 2])| {
+            arrived.fetch_add(1, Ordering::AcqRel);
+            while arrived.load(Ordering::Acquire) < 2 * (number + 1) {
+                thread::yield_now();
+            }
+            round[mine].store(1, Ordering::Relaxed);
+            fence();
+            round[1 - mine].load(Ordering::Relaxed) == 0
+        };
+        cells.iter().enumerate().map(look).collect::<Vec<_>>()
+    };
+    let (fast, slow) = thread::scope(|s| {
+        let fast = s.spawn(|| missed(0, || compiler_fence(Ordering::SeqCst)));
+        let slow = missed(1, || assert_eq!(membarrier(PRIVATE, 0), Ok(0)));
+        (fast.join().unwrap(), slow)
+    });
+    let both = fast.iter().zip(&slow).filter(|(a, b)| **a && **b).count();
+    println!("stores that neither saw: {both}");
 }

@@ -39,6 +39,7 @@ pub struct Vcpu {
     pub online: AtomicBool,
     /// Set by others to ask for a reschedule at the next exit.
     pub resched: AtomicBool,
+    answers: AtomicU64,
 }
 
 const SIZE: usize = 192;
@@ -65,6 +66,7 @@ const _: () = {
             && offset_of!(Vcpu, tlb_wanted) == 136
     );
     assert!(offset_of!(Vcpu, current) == 144 && offset_of!(Vcpu, cpuid_table) == 152);
+    assert!(offset_of!(Vcpu, answers) == 168);
 };
 core::arch::global_asm!(".globl VCPU_BLOCK_SIZE", ".set VCPU_BLOCK_SIZE, 192");
 
@@ -100,6 +102,7 @@ impl Vcpu {
         polling: AtomicBool::new(false),
         online: AtomicBool::new(false),
         resched: AtomicBool::new(false),
+        answers: AtomicU64::new(0),
     };
 }
 
@@ -261,6 +264,11 @@ impl Vcpu {
     /// Whether this vCPU flushed its TLB for `generation` or a later one.
     pub fn flushed(&self, generation: u64) -> bool {
         self.tlb_seen.load(Ordering::SeqCst) >= generation
+    }
+
+    /// How often this vCPU answered the flush interrupt, whether there was something to flush or not.
+    pub fn answers(&self) -> u64 {
+        self.answers.load(Ordering::SeqCst)
     }
 
     /// Notes that this vCPU flushed by itself.

@@ -6,7 +6,8 @@
 use crate::arch::smp;
 use crate::arch::vcpu::{VCPU_BLOCKS, Vcpu};
 use crate::arch::{apic, nucleus, pause};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
+use unik_abi::MAX_VCPUS;
 use unik_abi::control::PORT_YIELD;
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);
@@ -39,15 +40,31 @@ pub fn is_done(generation: u64) -> bool {
 
 /// Waits until [`is_done`].
 pub fn wait(generation: u64) {
-    for index in others() {
-        let mut looks = 0;
-        while !has_flushed(index, generation) {
-            looks += 1;
-            if looks % PATIENCE == 0 {
-                nucleus::out32(PORT_YIELD, 0);
-            }
-            pause();
+    others().for_each(|index| until(|| has_flushed(index, generation)));
+}
+
+/// A full memory barrier on each vCPU that runs a program thread: the interrupt and the return from it. The big lock is held.
+pub fn barrier() {
+    fence(Ordering::SeqCst);
+    let mut before = [None; MAX_VCPUS];
+    for index in others().filter(|&i| VCPU_BLOCKS[i].online.load(Ordering::SeqCst)) {
+        before[index] = Some(VCPU_BLOCKS[index].answers());
+        apic::send(index, apic::FLUSH_VECTOR);
+    }
+    for (vcpu, before) in VCPU_BLOCKS.iter().zip(before) {
+        let answered = || before.is_none_or(|before| vcpu.answers() != before);
+        until(|| answered() || !vcpu.online.load(Ordering::SeqCst));
+    }
+}
+
+fn until(done: impl Fn() -> bool) {
+    let mut looks = 0;
+    while !done() {
+        looks += 1;
+        if looks % PATIENCE == 0 {
+            nucleus::out32(PORT_YIELD, 0);
         }
+        pause();
     }
 }
 

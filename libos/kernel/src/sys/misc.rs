@@ -8,6 +8,7 @@ use crate::mm::{frames, tlb, user};
 use crate::process::{self, PID};
 use crate::{config, random, sched, time};
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::{general as linux, prctl as pr};
 
 /// What uname says of the kernel: Linux's interface of this version.
@@ -200,7 +201,10 @@ pub fn personality(persona: u64) -> Result<u64> {
     }
 }
 
-/// Makes all threads see memory alike: a flush round reaches every vCPU that runs one.
+/// The commands that this process registered for.
+static REGISTERED: AtomicU64 = AtomicU64::new(0);
+
+/// Makes all threads see memory alike.
 pub fn membarrier(command: u64, flags: u64, _cpu: u64) -> Result<u64> {
     const QUERY: u64 = 0;
     const GLOBAL: u64 = 1;
@@ -213,15 +217,21 @@ pub fn membarrier(command: u64, flags: u64, _cpu: u64) -> Result<u64> {
     if flags != 0 {
         return Err(Errno::EINVAL);
     }
-    match command {
-        QUERY => Ok(0x7f),
-        REGISTER_GLOBAL_EXPEDITED | REGISTER_PRIVATE_EXPEDITED | REGISTER_SYNC_CORE => Ok(0),
-        GLOBAL | GLOBAL_EXPEDITED | PRIVATE_EXPEDITED | SYNC_CORE => {
-            tlb::flush_all();
-            Ok(0)
+    let registered = |command| REGISTERED.load(Ordering::Relaxed) & command != 0;
+    match command as u32 as u64 {
+        QUERY => return Ok(0x7f),
+        REGISTER_GLOBAL_EXPEDITED => {}
+        REGISTER_PRIVATE_EXPEDITED | REGISTER_SYNC_CORE => {
+            // Each registers for the command before it.
+            REGISTERED.fetch_or(command >> 1, Ordering::Relaxed);
         }
-        _ => Err(Errno::EINVAL),
+        PRIVATE_EXPEDITED | SYNC_CORE if !registered(command) => return Err(Errno::EPERM),
+        GLOBAL | GLOBAL_EXPEDITED | PRIVATE_EXPEDITED => tlb::barrier(),
+        // The flush ends with an instruction that serializes, here too.
+        SYNC_CORE => tlb::flush_all(),
+        _ => return Err(Errno::EINVAL),
     }
+    Ok(0)
 }
 
 /// There are never children.
