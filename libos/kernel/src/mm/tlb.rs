@@ -24,7 +24,7 @@ pub fn flush_all() {
 pub fn start() -> u64 {
     let generation = GENERATION.fetch_add(1, Ordering::SeqCst) + 1;
     let this = Vcpu::index();
-    for index in others().filter(|&i| VCPU_BLOCKS[i].online.load(Ordering::SeqCst)) {
+    for index in online_others() {
         VCPU_BLOCKS[index].want_flush(generation);
         apic::send(index, apic::FLUSH_VECTOR);
     }
@@ -47,7 +47,7 @@ pub fn wait(generation: u64) {
 pub fn barrier() {
     fence(Ordering::SeqCst);
     let mut before = [None; MAX_VCPUS];
-    for index in others().filter(|&i| VCPU_BLOCKS[i].online.load(Ordering::SeqCst)) {
+    for index in online_others() {
         before[index] = Some(VCPU_BLOCKS[index].answers());
         apic::send(index, apic::FLUSH_VECTOR);
     }
@@ -71,6 +71,10 @@ fn until(done: impl Fn() -> bool) {
 fn others() -> impl Iterator<Item = usize> {
     let this = Vcpu::index();
     (0..smp::count()).filter(move |&index| index != this)
+}
+
+fn online_others() -> impl Iterator<Item = usize> {
+    others().filter(|&index| VCPU_BLOCKS[index].online.load(Ordering::SeqCst))
 }
 
 fn has_flushed(index: usize, generation: u64) -> bool {

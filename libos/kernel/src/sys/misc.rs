@@ -218,7 +218,7 @@ pub fn membarrier(command: u64, flags: u64, _cpu: u64) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let registered = |command| REGISTERED.load(Ordering::Relaxed) & command != 0;
-    match command as u32 as u64 {
+    match command {
         QUERY => return Ok(0x7f),
         REGISTER_GLOBAL_EXPEDITED => {}
         REGISTER_PRIVATE_EXPEDITED | REGISTER_SYNC_CORE => {
