@@ -230,7 +230,10 @@ fn ready(
     name: &str,
     dir: &std::path::Path,
 ) -> (std::process::Child, BufReader<std::process::ChildStderr>) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_unik-vmm"))
+    // A shell that starts the tests in the background has SIGINT and SIGQUIT ignored, and the monitor leaves that so.
+    let mut child = Command::new("env")
+        .arg("--default-signal=INT,QUIT")
+        .arg(env!("CARGO_BIN_EXE_unik-vmm"))
         .arg("run")
         .arg(image(dir, name))
         .stdin(Stdio::null())
