@@ -8,6 +8,7 @@
 //! - [`machine`]: the builder of virtual machines, their bus, devices in their places and vCPU threads.
 //! - [`net`]: which network cards a machine gets.
 //! - [`streams`], [`input`], [`errors`]: the host's standard streams.
+//! - [`terminal`]: what a program learns of the terminal that it is used from.
 //! - [`run`]: one run and its event loop; signals in ([`signals`]), the end out.
 //! - [`control`]: the page that guest and monitor share.
 //! - [`report`]: how the guest ended, as words ([`symbols`], [`signal_names`]) and as an exit code ([`exit_codes`]).
@@ -34,5 +35,6 @@ pub mod signal_names;
 pub mod signals;
 pub mod streams;
 pub mod symbols;
+pub mod terminal;
 pub mod timezone;
 pub mod timings;

@@ -1,7 +1,6 @@
 //! Arguments and the image's manifest to one resolved plan. Flags win over the manifest, the manifest over defaults.
 
 use std::ffi::{OsStr, OsString};
-use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use crate::cli::{RunArgs, TimingsFormat};
 use crate::config::{Records, last};
 use crate::loader::Image;
 use crate::net::{self, Card, NetError, Wishes};
+use crate::terminal;
 
 /// Guest memory when nobody says otherwise. Backed lazily: a reservation costs nothing.
 const DEFAULT_MEMORY: u64 = 1 << 30;
@@ -130,6 +130,7 @@ fn number(manifest: &[u8], key: &'static str) -> Result<Option<u64>, PlanError> 
 
 fn records(args: &RunArgs, manifest: &[u8], name: &OsStr) -> Result<Records, PlanError> {
     let mut records = Records::default();
+    terminal::describe(&mut records, manifest);
     let mut add = |key: &str, value: &OsStr| {
         if records.add(key, value) {
             Ok(())
@@ -159,21 +160,5 @@ fn records(args: &RunArgs, manifest: &[u8], name: &OsStr) -> Result<Records, Pla
     if args.syscall_summary {
         add("syscall_summary", "1".as_ref())?;
     }
-    add("tty", terminals().as_ref())?;
     Ok(records)
-}
-
-/// Which of the standard streams are terminals, as digits.
-fn terminals() -> String {
-    let is = [
-        std::io::stdin().is_terminal(),
-        std::io::stdout().is_terminal(),
-        std::io::stderr().is_terminal(),
-    ];
-    ["0", "1", "2"]
-        .iter()
-        .zip(is)
-        .filter(|(_, is)| *is)
-        .map(|(digit, _)| *digit)
-        .collect()
 }

@@ -6,7 +6,6 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use unik_devices::console::{Console, RECEIVE, TRANSMIT};
-use unik_host::terminal;
 
 use crate::config::Records;
 use crate::error::Error;
@@ -14,6 +13,7 @@ use crate::input::Input;
 use crate::machine::Machine;
 use crate::machine::console::{ConsoleWindow, Outlet};
 use crate::machine::slot::{Bell, Slot};
+use crate::terminal;
 
 /// Streams connected to a machine.
 pub struct Streams {
@@ -32,13 +32,7 @@ impl Streams {
             own(io::stdout().as_fd())?,
             own(io::stderr().as_fd())?,
         ];
-        let size = [&stdin, &stdout, &stderr]
-            .into_iter()
-            .find_map(terminal::size)
-            .unwrap_or((0, 0));
-        if size != (0, 0) {
-            records.add("winsize", format!("{}x{}", size.0, size.1));
-        }
+        let size = terminal::size().unwrap_or_default();
         let console = attach(machine, "console", size, records)?;
         let errors = attach(machine, "console.err", size, records)?;
         let outlets = vec![

@@ -1,12 +1,15 @@
 //! Boots hand-written guests with the real `unik-vmm` on the real KVM.
 
 mod common;
+#[path = "common/pty.rs"]
+mod pty;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{finish, image, image_with, kvm, vmm};
+use rustix::termios::{Winsize, tcsetwinsize};
 use tempfile::tempdir;
 
 #[test]
@@ -103,6 +106,43 @@ fn the_guest_finds_its_configuration() {
     }
     let args: Vec<&&str> = lines.iter().filter(|l| l.starts_with("arg=")).collect();
     assert_eq!(args, [&"arg=prog", &"arg=one", &"arg=--two"]);
+}
+
+#[test]
+fn a_program_on_a_terminal_learns_what_it_can_do() {
+    if !kvm() {
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let manifest = "arg=prog\0env=COLORTERM=image\0";
+    let image = image_with(dir.path(), "module", unik_abi::ABI_VERSION, manifest);
+    let told = |output: Stdio, args: &[&str]| -> Vec<String> {
+        let mut vmm = vmm(args, &image);
+        vmm.env_remove("NO_COLOR");
+        vmm.env("TERM", "test-256color").env("COLORTERM", "host");
+        let (code, _, text) = finish(vmm.stdout(output));
+        assert_eq!(code, Some(0), "{text}");
+        let known = ["env=", "tty=", "winsize="];
+        let lines = text.lines().map(str::to_owned);
+        lines
+            .filter(|line| known.iter().any(|key| line.starts_with(key)))
+            .collect()
+    };
+    assert_eq!(told(Stdio::piped(), &[]), ["tty="]);
+    let (_outside, inside) = pty::pty();
+    let size = Winsize {
+        ws_row: 44,
+        ws_col: 133,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(&inside, size).unwrap();
+    let terminal = || Stdio::from(inside.try_clone().unwrap());
+    let wanted = ["tty=1", "winsize=133x44", "env=TERM=test-256color"];
+    assert_eq!(told(terminal(), &[]), wanted);
+    // The last one counts.
+    let chosen = told(terminal(), &["-e", "TERM=dumb"]);
+    assert_eq!(chosen[2..], ["env=TERM=test-256color", "env=TERM=dumb"]);
 }
 
 #[test]

@@ -2,6 +2,9 @@
 //!
 //! The guests are a few bytes of machine code in an ELF file, so that they run on every kind of KVM.
 
+#[path = "common/pty.rs"]
+mod pty;
+
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -9,7 +12,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Termios, tcgetattr};
 
 /// Waits for ever: `jmp .`.
@@ -49,14 +51,7 @@ impl Terminal {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kernel");
         std::fs::write(&path, kernel(code)).unwrap();
-        let outside = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&outside).unwrap();
-        unlockpt(&outside).unwrap();
-        let name = ptsname(&outside, Vec::new())
-            .unwrap()
-            .into_string()
-            .unwrap();
-        let inside = File::options().read(true).write(true).open(name).unwrap();
+        let (outside, inside) = pty::pty();
         let before = tcgetattr(&inside).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_unik-vmm"))
             .args(["linux", "--memory", "64M", "--kernel"])
@@ -67,7 +62,7 @@ impl Terminal {
             .spawn()
             .unwrap();
         Self {
-            outside: outside.into(),
+            outside,
             inside,
             before,
             child,

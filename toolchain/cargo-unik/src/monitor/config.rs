@@ -4,11 +4,12 @@
 
 use super::{Job, MonitorError, tsc};
 use std::ffi::{OsStr, OsString};
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 use unik_abi::config::records;
 use unik_monitor::config::Records;
+use unik_monitor::terminal;
 
 /// What QEMU's machine has.
 #[derive(Clone, Debug)]
@@ -30,6 +31,7 @@ pub struct Hardware {
 /// Builds the configuration. `manifest` is the image's own.
 pub fn build(job: &Job<'_>, manifest: &[u8], hardware: &Hardware) -> Result<Vec<u8>, MonitorError> {
     let mut out = Writer(Records::default());
+    terminal::describe(&mut out.0, manifest);
     if let Some(args) = job.args {
         let argv0 = first(manifest, b"arg").unwrap_or(b"program");
         out.add("arg", OsStr::from_bytes(argv0))?;
@@ -47,7 +49,6 @@ pub fn build(job: &Job<'_>, manifest: &[u8], hardware: &Hardware) -> Result<Vec<
         .cards
         .iter()
         .try_for_each(|card| out.add("net", card))?;
-    out.add("tty", terminals())?;
     out.add("wall_ns", wall_ns().to_string())?;
     out.add("seed", hex(&entropy()?))?;
     let khz = hardware.tsc_khz.unwrap_or_else(tsc::khz);
@@ -83,18 +84,6 @@ impl Writer {
             ))),
         }
     }
-}
-
-fn terminals() -> String {
-    let streams = [
-        std::io::stdin().is_terminal(),
-        std::io::stdout().is_terminal(),
-        std::io::stderr().is_terminal(),
-    ];
-    (0..3)
-        .filter(|&n| streams[n])
-        .map(|n| n.to_string())
-        .collect()
 }
 
 fn wall_ns() -> u128 {
