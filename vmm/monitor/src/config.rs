@@ -1,6 +1,6 @@
 //! The run configuration: records of `key=value`, each ended by NUL ([`unik_abi::config`]), written and looked up.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 /// A configuration under construction.
@@ -25,6 +25,14 @@ impl Records {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// An environment variable as programs find it: `NAME=VALUE`.
+pub fn variable(name: &OsStr, value: &OsStr) -> OsString {
+    let mut variable = name.to_owned();
+    variable.push("=");
+    variable.push(value);
+    variable
 }
 
 /// The last value of `key` in `bytes`.

@@ -1,11 +1,10 @@
 //! What a program learns of the terminal that it is used from.
 
-use std::ffi::OsString;
 use std::io::{IsTerminal, stderr, stdin, stdout};
 
 use unik_host::terminal;
 
-use crate::config::Records;
+use crate::config::{Records, variable};
 
 /// Variables that say what the terminal can do, and whether its user wants colours (no-color.org).
 const VARIABLES: [&str; 3] = ["TERM", "COLORTERM", "NO_COLOR"];
@@ -37,10 +36,7 @@ pub fn describe(records: &mut Records, manifest: &[u8]) {
     if are[1] || are[2] {
         let set = VARIABLES.iter().filter(|name| !sets(manifest, name));
         for (name, value) in set.filter_map(|name| Some((name, std::env::var_os(name)?))) {
-            let mut variable = OsString::from(name);
-            variable.push("=");
-            variable.push(value);
-            records.add("env", variable);
+            records.add("env", variable(name.as_ref(), &value));
         }
     }
 }

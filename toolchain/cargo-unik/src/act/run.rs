@@ -51,7 +51,8 @@ pub fn boot(args: &BootArgs, shell: &Shell) -> Result<u8, Error> {
     Ok(monitor::run(&job, shell)?)
 }
 
-/// What a program finds of our own environment (the variables that steer Rust's runtime and logging), then the `-e` flags.
+/// What a program finds of our own environment (the variables that steer Rust's runtime and logging), then the `-e` flags. What
+/// describes a terminal is added by `unik_monitor::terminal`.
 pub fn environment(flags: &[String]) -> Result<Vec<(OsString, OsString)>, Error> {
     let ours = |name: &OsString| name.to_str().is_some_and(|n| n.starts_with("RUST_"));
     let mut env: Vec<_> = std::env::vars_os().filter(|(name, _)| ours(name)).collect();

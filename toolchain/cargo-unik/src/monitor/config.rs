@@ -3,12 +3,12 @@
 //! Our own monitor writes its configuration itself; this one says the same with what QEMU's machine has.
 
 use super::{Job, MonitorError, tsc};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 use unik_abi::config::records;
-use unik_monitor::config::Records;
+use unik_monitor::config::{Records, variable};
 use unik_monitor::terminal;
 
 /// What QEMU's machine has.
@@ -38,7 +38,7 @@ pub fn build(job: &Job<'_>, manifest: &[u8], hardware: &Hardware) -> Result<Vec<
         args.iter().try_for_each(|arg| out.add("arg", arg))?;
     }
     for (name, value) in &job.env {
-        out.add("env", pair(name, value))?;
+        out.add("env", variable(name, value))?;
     }
     out.add("cpus", hardware.cpus.to_string())?;
     out.add("monitor", "qemu")?;
@@ -64,13 +64,6 @@ pub fn first<'a>(config: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     records(config)
         .find(|(name, _)| *name == key)
         .map(|(_, value)| value)
-}
-
-fn pair(name: &OsStr, value: &OsStr) -> OsString {
-    let mut pair = name.to_owned();
-    pair.push("=");
-    pair.push(value);
-    pair
 }
 
 struct Writer(Records);
